@@ -28,7 +28,9 @@ from univae.text.run_tokenizer import tokenizer_record
 
 __all__ = ["Config", "main"]
 
-NO_PAIRS = (Path("none"),)  # a configuration of training names at least one file
+# config.json is that of a training with the checkpoint's model, which needs a file of pairs; the
+# run has none, and its config.json names none.
+NO_PAIRS = (Path("none"),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from univae.checksums import RUN_FILES, WEIGHTS
 from univae.errors import InputError
 from univae.exported import CONFIG, NAME, cached_folder
 
-__all__ = ["CARD", "is_hub_name", "is_repository", "open_hub", "upload"]
+__all__ = ["CARD", "hub_folder", "is_hub_name", "is_repository", "open_hub", "upload"]
 
 HUB = "hub:"
 PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -70,7 +70,7 @@ def open_hub(path: Path) -> Path:
     matched = HUB_NAME.fullmatch(path.as_posix())
     if matched is None:
         raise InputError(f"{path}: give the name of a run of the hub as org/name or org/name@v1")
-    snapshot = _snapshot(HubName(matched["repository"], matched["revision"]))
+    snapshot = _snapshot(HubName(matched["repository"], matched["revision"]), FILES)
     if not (snapshot / CONFIG).is_file():
         raise InputError(
             f"{path}: the repository is not a run of univae, for it holds no {CONFIG}; "
@@ -80,8 +80,20 @@ def open_hub(path: Path) -> Path:
     return cached_folder(name, path, lambda folder: _link(snapshot, folder))
 
 
+def hub_folder(name: str, files: tuple[str, ...]) -> Path:
+    """Return a folder with the files of a repository of the hub that match patterns.
+
+    Raises:
+        InputError: see :func:`open_hub`.
+    """
+    matched = HUB_NAME.fullmatch(name)
+    if matched is None:
+        raise InputError(f"{name}: give the name of a repository as org/name or org/name@v1")
+    return _snapshot(HubName(matched["repository"], matched["revision"]), files)
+
+
 @cache
-def _snapshot(name: HubName) -> Path:
+def _snapshot(name: HubName, files: tuple[str, ...]) -> Path:
     """Return the folder of the client's cache that holds a commit; fetch what is missing.
 
     Raises:
@@ -96,7 +108,7 @@ def _snapshot(name: HubName) -> Path:
         folder = snapshot_download(
             name.repository,
             revision=name.revision,
-            allow_patterns=list(FILES),
+            allow_patterns=list(files),
             library_name="univae",
             library_version=__version__,
         )

@@ -167,8 +167,10 @@ def check_values(who: str, rules: Mapping[str, Rule], values: Mapping[str, objec
 
 
 @contextmanager
-def reading(file: str | os.PathLike[str]) -> Iterator[None]:
+def reading(file: str | os.PathLike[str], way_out: str = OTHER_VERSION) -> Iterator[None]:
     """Convert exceptions of a block that builds objects from the values in ``file``.
+
+    ``way_out`` ends the message, which an :class:`InputError` of the block that has it keeps.
 
     Raises:
         InputError: a value in the file is missing, or is of another type or out of its range.
@@ -176,9 +178,9 @@ def reading(file: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if OTHER_VERSION in str(error):  # names a file of the folder already
+        if way_out in str(error):  # names a file of the folder already
             raise
-        raise InputError(f"{os.fspath(file)}: {error}; {OTHER_VERSION}") from error
+        raise InputError(f"{os.fspath(file)}: {error}; {way_out}") from error
     except (
         ArithmeticError,
         AttributeError,
@@ -189,7 +191,7 @@ def reading(file: str | os.PathLike[str]) -> Iterator[None]:
     ) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:LONGEST_REASON]
         message = f"{os.fspath(file)}: values that cannot be read ({reason})"
-        raise InputError(f"{message}; {OTHER_VERSION}") from error
+        raise InputError(f"{message}; {way_out}") from error
 
 
 @cache

@@ -69,7 +69,7 @@ def roformer(arguments: argparse.Namespace, vocab_size: int) -> RoFormerForMaske
 
 def pretrain(arguments: argparse.Namespace) -> dict[str, object]:
     """Train, write the folder, and return the steps and the last mean loss in nats per token."""
-    texts = arguments.text.read_text(encoding="utf-8").splitlines()
+    texts = arguments.text.read_text(encoding="utf-8").split("\n")[:-1]
     pieces = train_tokenizer("wordpiece", texts, arguments.vocab_size)
     assert isinstance(pieces, WordPiece)
     write_vocabulary(pieces, arguments.out)

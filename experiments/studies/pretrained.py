@@ -67,7 +67,7 @@ def measure(run: Path, held_out: Path) -> JsonObject:
     result = evaluate.main(config)
     trained = load(run)
     assert isinstance(trained, TrainedText)
-    texts = held_out.read_text(encoding="utf-8").splitlines()[:SHOWN]
+    texts = held_out.read_text(encoding="utf-8").split("\n")[:SHOWN]
     pairs = zip(texts, trained.reconstruct(texts), strict=True)
     return {
         **{name: result[name] for name in MEASURES if name in result},
@@ -90,6 +90,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=2, help="runs at the same time")
     parser.add_argument("--results", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
+    if len({checkpoint.name for checkpoint in arguments.checkpoints}) < len(arguments.checkpoints):
+        parser.error("checkpoints: runs are named after the folders, which must differ in name")
     jobs = [
         job(arguments, checkpoint, seed)
         for checkpoint in arguments.checkpoints

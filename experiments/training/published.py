@@ -94,7 +94,10 @@ def adopt(config: Config) -> Config:
     """
     values = config.flat()
     name = values["init_from"]
-    if name is None or has_weights(values["out"], resumed=values["resume"]):
+    if has_weights(values["out"], resumed=values["resume"]):
+        _require_stored(values["out"], name)
+        return config
+    if name is None:
         return config
     if values["from_run"] is not None:
         raise InputError(f"{OPTION} {name}: training starts from one set of weights; omit --from")
@@ -122,6 +125,17 @@ def published_options(name: str) -> JsonObject:
         "tokenizer": tokenizer.kind,
         "vocab_size": tokenizer.vocab_size,
     }
+
+
+def _require_stored(out: Path, name: str | None) -> None:
+    """Raise InputError where a resumed run was started from another checkpoint, or from none."""
+    stored = RunFolder.open(out).config.get("init_from")
+    if name in (None, stored) or (stored and Path(resolved(str(name))) == Path(stored)):
+        return
+    raise InputError(
+        f"{OPTION} {name}: {out} was started with {stored or 'none'}; leave it out, or start a new "
+        "run with another --out"
+    )
 
 
 @cache

@@ -44,6 +44,8 @@ class Architecture(ABC):
     """An architecture; a row of :data:`ARCHITECTURES`, under its ``model_type``."""
 
     prefix: ClassVar[str]  # of the names of its weights, which some files leave out
+    layer: ClassVar[str]  # before the number of a layer in these names
+    output: ClassVar[str]  # name of the output matrix, which is the table of tokens
     has_embedding_norm: ClassVar[bool] = True  # as a RoFormer-Sim has
     left_out: ClassVar[tuple[str, ...]] = ()  # what has no equivalent here
 
@@ -63,13 +65,27 @@ class Architecture(ABC):
         """Return the published weights by their names here; those that the file lacks are missing.
 
         Rows of the table of tokens and of the output bias stand in the published order.
+
+        Raises:
+            InputError: there are more layers than in the configuration, or the output layer is not
+                the table of tokens.
         """
         short = {name.removeprefix(self.prefix + "."): tensor for name, tensor in tensors.items()}
+        layers = self.options(config)["layers"]
+        further = f"{self.layer}.{layers}."
+        if any(name.startswith(further) for name in short):
+            raise InputError(f"config.json has {layers} layers, and the weights have more")
         weights = {}
-        for name, parts in self.names(self.options(config)["layers"]):
+        for name, parts in self.names(layers):
             if all(part in short for part in parts):
                 stacked = torch.cat([short[part] for part in parts])
                 weights[name] = self.converted(name, stacked)
+        output = short.get(self.output)
+        if output is not None and TABLE in weights and not torch.equal(output, weights[TABLE]):
+            raise InputError(
+                f"{self.output} must be the table of tokens, tied to it; got another matrix, for "
+                "which there is no equivalent here"
+            )
         return weights
 
     def converted(self, name: str, tensor: Tensor) -> Tensor:
@@ -85,6 +101,8 @@ class RoFormer(Architecture):
     """Post-norm layers with rotary positions; exact."""
 
     prefix = "roformer"
+    layer = "encoder.layer"
+    output = "cls.predictions.decoder.weight"
 
     def options(self, config: JsonObject) -> JsonObject:
         """Return the options of the model; see the base class."""
@@ -175,6 +193,8 @@ class GPT2(Architecture):
     """Pre-norm layers with learned absolute positions, in place of which rotary ones stand."""
 
     prefix = "transformer"
+    layer = "h"
+    output = "lm_head.weight"
     has_embedding_norm = False
     left_out = ("its absolute positions, in whose place stand rotary ones",)
 
@@ -215,9 +235,10 @@ class GPT2(Architecture):
     def weights(self, config: JsonObject, tensors: Tensors) -> dict[str, Tensor]:
         """Return the published weights by their names here; segments and output bias are 0."""
         weights = super().weights(config, tensors)
-        table = weights[TABLE]
-        weights["embedding.segments.weight"] = table.new_zeros(2, table.shape[1])
-        weights[OUTPUT_BIAS] = table.new_zeros(len(table))
+        table = weights.get(TABLE)
+        if table is not None:
+            weights["embedding.segments.weight"] = table.new_zeros(2, table.shape[1])
+            weights[OUTPUT_BIAS] = table.new_zeros(len(table))
         return weights
 
     def converted(self, name: str, tensor: Tensor) -> Tensor:
@@ -231,9 +252,7 @@ ARCHITECTURES: dict[str, Architecture] = {"roformer": RoFormer(), "bert": Bert()
 
 def _activation(name: object) -> str:
     if not isinstance(name, str) or name not in ACTIVATION_NAMES:
-        raise InputError(
-            f"config.json: activation must be one of {', '.join(ACTIVATION_NAMES)}; got {name!r}"
-        )
+        raise InputError(f"activation must be one of {', '.join(ACTIVATION_NAMES)}; got {name!r}")
     return ACTIVATION_NAMES[name]
 
 
@@ -243,4 +262,4 @@ def _unless(value: int, usual: int) -> int:
 
 
 def _unequalled(name: str, value: str, what: str) -> InputError:
-    return InputError(f"config.json: {name}={value}; the models here do not have {what}")
+    return InputError(f"{name}={value}; the models here do not have {what}")

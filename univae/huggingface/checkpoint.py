@@ -8,13 +8,14 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from univae.checkpoint import JsonObject, load_state, read_json, read_weights
+from univae.dtypes import at_least_float32
 from univae.errors import InputError
+from univae.hub import hub_folder, is_hub_name
 from univae.huggingface.architectures import (
     ARCHITECTURES,
     OUTPUT_BIAS,
@@ -33,7 +34,11 @@ __all__ = ["Checkpoint"]
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"  # after the name of a file: the files that its weights are divided into
 POOLER = "pooler"
-OTHER = "the file is damaged, or of another architecture than config.json says"
+FILES = ("*.json", "*.txt", "*.safetensors", "*.bin")  # of a checkpoint on the hub
+OTHER = "the checkpoint is damaged, or not one of transformers"
+# Parts of a model that a checkpoint may lack, and that are then new.
+MAY_BE_NEW = ("pooler", "classifier", "head", "infer", "inject", "expect", "norm")
+SEGMENTS = "embedding.segments.weight"
 
 
 class Checkpoint:
@@ -43,8 +48,6 @@ class Checkpoint:
     a model that was made from it are new.
     """
 
-    FILES: ClassVar[tuple[str, ...]] = ("*.json", "*.txt", "*.safetensors", "*.bin")
-
     def __init__(self, folder: Path, config: JsonObject, architecture: Architecture) -> None:
         self.folder = folder
         self.config = config
@@ -53,21 +56,26 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Checkpoint":
-        """Open a folder that ``save_pretrained`` of transformers wrote.
+        """Open a folder that ``save_pretrained`` of transformers wrote, or one on the hub.
+
+        ``org/name`` or ``org/name@revision`` is fetched, where no folder has that name.
 
         Raises:
-            InputError: the folder is missing, or of an architecture that has no equivalent.
+            InputError: the folder is missing, or of an architecture that has no equivalent; the hub
+                has no such repository, or cannot be reached.
         """
+        if is_hub_name(Path(folder)):
+            folder = hub_folder(str(folder), FILES)
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; give one with a config.json of transformers"
             )
         config = read_json(folder / "config.json")
-        if not isinstance(config, dict) or "model_type" not in config:
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        if not isinstance(kind, str):
             raise InputError(f"{folder / 'config.json'}: has no model_type; it is no checkpoint")
-        architecture = lookup(ARCHITECTURES, config["model_type"], f"{folder}: model_type")
-        return cls(folder, config, architecture)
+        return cls(folder, config, lookup(ARCHITECTURES, kind, f"{folder}: model_type"))
 
     @cached_property
     def options(self) -> JsonObject:
@@ -76,7 +84,7 @@ class Checkpoint:
         Raises:
             InputError: the configuration has a value without an equivalent, or lacks one.
         """
-        with reading(self.folder / "config.json"):
+        with reading(self.folder / "config.json", OTHER):
             try:
                 return self.architecture.options(self.config)
             except KeyError as error:
@@ -84,8 +92,13 @@ class Checkpoint:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The tokenizer, and the published ids of its tokens."""
-        return read_vocabulary(self.folder, self.config["model_type"])
+        """The tokenizer, and the published ids of its tokens.
+
+        Raises:
+            InputError: the files are missing, damaged, or of a tokenizer without an equivalent.
+        """
+        with reading(self.folder, OTHER):
+            return read_vocabulary(self.folder, self.config["model_type"])
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -144,24 +157,14 @@ class Checkpoint:
                 "which a sentence model needs; train-text starts from it"
             )
         tensors = self._tensors()
-        weights = self.architecture.weights(self.config, tensors)
-        if TABLE not in weights:
-            raise InputError(f"{self.folder}: the weights lack the table of tokens; {OTHER}")
+        with reading(self.folder, OTHER):
+            weights = self.architecture.weights(self.config, tensors)
         state = dict(model.named_parameters())
         missing = [name for name in state if name not in weights]
+        self._require_layers(missing)
         for name, parameter in state.items():
-            if name not in weights:
-                continue
-            published = weights[name]
-            if name in (TABLE, OUTPUT_BIAS):
-                self._copy_rows(published, parameter)
-            elif published.shape != parameter.shape:
-                raise InputError(
-                    f"{self.folder}: {name} must have the shape {tuple(parameter.shape)}; "
-                    f"got {tuple(published.shape)}"
-                )
-            else:
-                parameter.copy_(published)
+            if name in weights:
+                self._copy(name, weights[name], parameter)
         if isinstance(model, RoFormerSim) and f"{POOLER}.weight" in missing:
             nn.init.eye_(model.pooler.weight)
             nn.init.zeros_(model.pooler.bias)
@@ -178,9 +181,30 @@ class Checkpoint:
                 return [self.folder / name]
             index = self.folder / (name + INDEX)
             if index.exists():
-                names = dict.fromkeys(read_json(index)["weight_map"].values())
-                return [self.folder / name for name in names]
+                with reading(index, OTHER):
+                    names = dict.fromkeys(read_json(index)["weight_map"].values())
+                    return [self.folder / name for name in names]
         raise InputError(f"{self.folder}: holds neither {SAFE} nor {PICKLED}; add the weights")
+
+    def _require_layers(self, missing: list[str]) -> None:
+        """Raise InputError where the checkpoint lacks weights of embeddings or layers."""
+        for name in missing:
+            if name.split(".")[0] not in MAY_BE_NEW and name != SEGMENTS:
+                raise InputError(f"{self.folder}: the weights lack {name}; {OTHER}")
+
+    def _copy(self, name: str, published: Tensor, parameter: Tensor) -> None:
+        """Copy a published tensor; of one with a row a token, the rows of the tokenizer."""
+        of_tokens = name in (TABLE, OUTPUT_BIAS)
+        axes = slice(1, None) if of_tokens else slice(None)
+        if published.shape[axes] != parameter.shape[axes]:
+            raise InputError(
+                f"{self.folder}: {name} must have the shape {tuple(parameter.shape)}; "
+                f"got {tuple(published.shape)}; {OTHER}"
+            )
+        if of_tokens:
+            self._copy_rows(published, parameter)
+        else:
+            parameter.copy_(published)
 
     def _copy_rows(self, published: Tensor, parameter: Tensor) -> None:
         """Copy the rows of the vocabulary; a row that hides tokens stays as it is if it is new."""
@@ -206,8 +230,18 @@ class Checkpoint:
         """Return all weights by their published names, in at least float32."""
         tensors: dict[str, Tensor] = {}
         for path in self.weights_files():
-            tensors |= read_weights(path) if path.suffix == ".safetensors" else load_state(path)
-        return {_modern(name): tensor.float() for name, tensor in tensors.items()}
+            stored = read_weights(path) if path.suffix == ".safetensors" else load_state(path)
+            for name, tensor in stored.items():
+                if not isinstance(tensor, Tensor):
+                    raise InputError(f"{path}: {name!r:.60} is no tensor; {OTHER}")
+                if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                    raise InputError(f"{path}: {name} has values that are not finite; {OTHER}")
+                tensors[_modern(str(name))] = tensor
+        return {
+            name: at_least_float32(tensor)
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point()
+        }
 
 
 def _modern(name: str) -> str:

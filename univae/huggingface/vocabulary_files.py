@@ -2,7 +2,11 @@
 
 In a published vocabulary the special tokens have any ids. Here padding, start and end have the ids
 0, 1 and 2, regular tokens follow in their published order, and the token that hides others, if
-there is one, comes last. :attr:`Vocabulary.rows` are the published ids in this order.
+there is one, comes last. :attr:`Vocabulary.rows` are the published ids of all but this one in
+this order, :attr:`Vocabulary.mask` is its published id.
+
+A special token that is written in a text is one in transformers; here, but for ``[UNK]``, it is a
+word like others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +41,7 @@ CLASSES: dict[type[WordPiece], str] = {WordPiece: "BertTokenizer", Jieba: "RoFor
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, and the published id of each of its ids; the last row hides other tokens."""
+    """A tokenizer, and the published id of each of its ids."""
 
     tokenizer: Tokenizer
     rows: Sequence[int]
@@ -53,22 +57,21 @@ def read_vocabulary(folder: Path, model_type: str) -> Vocabulary:
     """
     settings = _settings(folder)
     if (folder / WORDS).exists():
-        words = (folder / WORDS).read_text(encoding="utf-8").splitlines()
-        return _pieces(folder, _ids(words), settings, model_type)
+        return _pieces(folder, _ids(folder / WORDS), settings, model_type)
     if (folder / JSON).exists():
         state = read_json(folder / JSON)
-        vocabulary = _with_added(state)
         kind = state["model"].get("type")
         if kind == "WordPiece":
-            settings |= _normalisation(state.get("normalizer"))
-            return _pieces(folder, vocabulary, settings, model_type)
+            _require_bert(folder / JSON, state)
+            settings |= _normalisation(state["normalizer"])
+            return _pieces(folder, _with_added(state), settings, model_type)
         if kind == "BPE" and _is_byte_level(state.get("pre_tokenizer")):
-            return _byte_level(folder, vocabulary, state["model"]["merges"])
+            return _byte_level(folder, _with_added(state), state["model"]["merges"])
         raise InputError(
             f"{folder / JSON}: must be a WordPiece or a byte-level BPE vocabulary; got {kind}"
         )
     if (folder / TABLE).exists() and (folder / MERGES).exists():
-        lines = (folder / MERGES).read_text(encoding="utf-8").splitlines()
+        lines = _lines(folder / MERGES)
         merges = [line for line in lines if line and not line.startswith("#version")]
         return _byte_level(folder, read_json(folder / TABLE), merges)
     raise InputError(
@@ -106,6 +109,8 @@ def _pieces(
     if missing:
         raise InputError(f"{folder}: the vocabulary lacks the special token {missing[0]}")
     published = {special[role]: vocabulary[special[role]] for role in list(ROLES)[:3]}
+    if len(set(special.values())) < len(special):
+        raise InputError(f"{folder}: special tokens must differ; got {', '.join(special.values())}")
     mask = vocabulary.get(special["mask_token"])
     left_out = {*published, special["mask_token"]}
     regular = {token: row for token, row in vocabulary.items() if token not in left_out}
@@ -114,9 +119,9 @@ def _pieces(
     names = [UNKNOWN_PIECE if token == special["unk_token"] else token for token in tokens]
     name = settings.get("tokenizer_class") or ("RoFormer" if model_type == "roformer" else "")
     kind = Jieba if "RoFormer" in name else WordPiece
-    lowercase = bool(settings.get("do_lower_case", True))
+    lowercase = settings.get("do_lower_case", True)
     stored = settings.get("strip_accents")
-    strip_accents = lowercase if stored is None else bool(stored)
+    strip_accents = lowercase if stored is None else stored
     tokenizer = kind(names, lowercase=lowercase, strip_accents=strip_accents)
     return Vocabulary(tokenizer, rows, mask)
 
@@ -137,8 +142,40 @@ def _settings(folder: Path) -> JsonObject:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _ids(words: Sequence[str]) -> dict[str, int]:
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file, which end at line feeds alone: tokens hold other separators."""
+    with path.open(encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file]
+
+
+def _ids(path: Path) -> dict[str, int]:
+    words = _lines(path)
+    repeated = len(words) - len(set(words))
+    if repeated:
+        raise InputError(f"{path}: tokens must be distinct; {repeated} repeat")
     return {word: i for i, word in enumerate(words)}
+
+
+def _require_bert(path: Path, state: JsonObject) -> None:
+    """Raise InputError unless words are found and split as those of BERT are."""
+    normalizer = state.get("normalizer") or {}
+    model = state["model"]
+    found = {
+        "normalizer": (normalizer.get("type"), "BertNormalizer"),
+        "clean_text": (normalizer.get("clean_text"), True),
+        "handle_chinese_chars": (normalizer.get("handle_chinese_chars"), True),
+        "pre_tokenizer": ((state.get("pre_tokenizer") or {}).get("type"), "BertPreTokenizer"),
+        "continuing_subword_prefix": (model.get("continuing_subword_prefix", "##"), "##"),
+        "max_input_chars_per_word": (model.get("max_input_chars_per_word", 100), 100),
+    }
+    for name, (value, expected) in found.items():
+        if value != expected:
+            raise InputError(f"{path}: {name} must be {expected}; got {value}")
+    words = [token["content"] for token in state.get("added_tokens") or [] if not token["special"]]
+    if words:
+        raise InputError(
+            f"{path}: added tokens have no equivalent here; got {', '.join(words)[:60]}"
+        )
 
 
 def _with_added(state: JsonObject) -> dict[str, int]:
@@ -146,10 +183,8 @@ def _with_added(state: JsonObject) -> dict[str, int]:
     return {**state["model"]["vocab"], **added}
 
 
-def _normalisation(normalizer: JsonObject | None) -> JsonObject:
+def _normalisation(normalizer: JsonObject) -> JsonObject:
     """Return settings by their names in ``tokenizer_config.json``."""
-    if normalizer is None or normalizer.get("type") != "BertNormalizer":
-        return {}
     return {
         "do_lower_case": normalizer["lowercase"],
         "strip_accents": normalizer["strip_accents"],
