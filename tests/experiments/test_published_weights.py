@@ -152,6 +152,16 @@ def test_training_starts_from_the_weights_and_is_resumed_without_them(
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_resumed_run_refuses_another_checkpoint(checkpoint: Path, texts: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    config = text_config(checkpoint, texts, out)
+    train_text.train(config)
+    options = {**config.flat(), **read_json(out / "config.json"), "out": out, "resume": True}
+    train_text.train(train_text.Config.of(**options))  # as it was
+    with pytest.raises(InputError, match=r"--init-from other: \S+ was started with \S+published"):
+        train_text.train(train_text.Config.of(**{**options, "init_from": "other"}))
+
+
 def test_no_step_leaves_the_published_weights_and_the_folder_says_where_they_are_from(
     checkpoint: Path, texts: Path, tmp_path: Path
 ):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,111 @@ def test_a_tokenizer_json_is_read_like_a_vocab_txt(tmp_path: Path):
         (tmp_path / "fast" / "vocab.txt").unlink()
     assert isinstance(opened.tokenizer, WordPiece)
     assert opened.tokenizer.to_json() == expected.to_json()
+
+
+def test_a_line_of_a_vocabulary_ends_at_a_line_feed_alone(tmp_path: Path):
+    write_checkpoint(CASES["as published"], tmp_path)
+    words = (tmp_path / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    words[6] = "\u2028"  # a token that is a line separator
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    opened = Checkpoint.open(tmp_path)
+    assert len(opened.vocabulary.rows) == len(words) - 2  # without the mask and the end of the file
+    model = opened.sentence_model()
+    published = transformers.RoFormerForMaskedLM.from_pretrained(tmp_path)
+    row = opened.vocabulary.rows[-1]
+    table = published.get_input_embeddings().weight
+    torch.testing.assert_close(model.embedding.tokens.weight[-2], table[row])
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Replace the weights of a checkpoint by changed ones, in a file of PyTorch."""
+    state = transformers.RoFormerForMaskedLM.from_pretrained(folder).state_dict()
+    change(state)
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+
+
+def _without_a_key(state: dict[str, torch.Tensor]) -> None:
+    del state["roformer.encoder.layer.1.attention.self.key.weight"]
+
+
+def _without_ties(state: dict[str, torch.Tensor]) -> None:
+    state["cls.predictions.decoder.weight"] = torch.randn(
+        state["roformer.embeddings.word_embeddings.weight"].shape
+    )
+
+
+def _not_finite(state: dict[str, torch.Tensor]) -> None:
+    state["roformer.encoder.layer.0.output.dense.bias"][0] = torch.nan
+
+
+def _of_other_width(state: dict[str, torch.Tensor]) -> None:
+    state["roformer.encoder.layer.0.output.dense.bias"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without_a_key, r"the weights lack blocks.1.attention.project.weight"),
+        (_without_ties, r"decoder.weight must be the table of tokens"),
+        (_not_finite, r"has values that are not finite"),
+        (_of_other_width, r"blocks.0.narrow.bias must have the shape \(32,\); got \(3,\)"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_configuration_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
+):
+    write_checkpoint(CASES["as published"], tmp_path)
+    rewritten(tmp_path, change)
+    with pytest.raises(InputError, match=message) as caught:
+        Checkpoint.open(tmp_path).sentence_model()
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_that_the_configuration_lacks_are_refused(tmp_path: Path):
+    write_checkpoint(CASES["as published"], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(InputError, match="has 1 layers, and the weights have more"):
+        Checkpoint.open(tmp_path).sentence_model()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", "3"),
+        ("tokenizer_config.json", '{"do_lower_case": "false"}'),
+        ("tokenizer_config.json", '{"cls_token": {"x": 1}}'),
+        ("tokenizer_config.json", '{"cls_token": "[SEP]"}'),
+        ("vocab.txt", "\udcff"),
+        ("vocab.txt", "[PAD]\n[PAD]\n"),
+        ("config.json", '{"model_type": ["roformer"]}'),
+        ("config.json", '{"model_type": "roformer", "hidden_size": 32}'),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, name: str, content: str):
+    write_checkpoint(CASES["as published"], tmp_path)
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError) as caught:
+        Checkpoint.open(tmp_path).sentence_model()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normalizer": None}, "normalizer must be BertNormalizer; got None"),
+        ({"pre_tokenizer": {"type": "WhitespaceSplit"}}, "pre_tokenizer must be BertPreTokenizer"),
+        ({"model": {"type": "Unigram", "vocab": []}}, "WordPiece or a byte-level BPE"),
+        ({"added_tokens": [{"content": "[E1]", "id": 9, "special": False}]}, r"got \[E1\]"),
+    ],
+)
+def test_a_tokenizer_json_of_another_kind_is_refused(tmp_path: Path, change: dict, message: str):
+    write_checkpoint(CASES["as published"], tmp_path)
+    transformers.BertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").unlink()
+    state = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**state, **change}), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        Checkpoint.open(tmp_path).sentence_model()
