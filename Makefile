@@ -8,7 +8,7 @@ LOWEST := .venv-lowest
 # Tests start many processes; with compiled files each of them starts faster.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-lowest kill fuzz check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest extras kill fuzz check lint format types doctest coverage bench clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -16,8 +16,9 @@ demo: $(STAMP)
 test: check doctest
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
-# With the slow tests.
+# With the slow tests, and those of the extras that take long to install.
 test-all: check doctest
+	$(BIN)/pip install -q -c constraints.txt -e '.[test,faiss,onnx]'
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The ground, the core and the estimators with the lowest versions that setup.cfg allows.
@@ -25,6 +26,10 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n auto tests/univae/attention tests/univae/latent \
 		tests/univae/test_checkpoint.py tests/density/estimation tests/density/coding \
 		tests/experiments/data tests/experiments/cli
+
+# Every extra alone, in an environment of its own; ten minutes.
+extras: $(STAMP)
+	$(BIN)/python -m tests.extras build/extras
 
 # Commands killed before every file operation, and on full disks; an hour. make test has a short form.
 kill: $(STAMP)

@@ -31,6 +31,9 @@ EXTRAS: Mapping[str, Extra] = {
         "published checkpoints: Jieba's words, and the libraries that read what export writes",
     ),
     "onnx": Extra(("onnx", "onnxruntime", "onnxscript"), "graphs of models for onnxruntime"),
+    "usearch": Extra(("usearch",), "approximate search of vectors by usearch"),
+    "faiss": Extra(("faiss-cpu",), "approximate search of vectors by faiss"),
+    "trackio": Extra(("trackio",), "metrics of training in a local dashboard"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }
 

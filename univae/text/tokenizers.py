@@ -35,7 +35,9 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 }
 
 # the same rows from the simplest to the most complex
-KINDS: dict[str, type[Tokenizer]] = dict(reversed(TOKENIZERS.items()))
+KINDS: dict[str, type[Tokenizer]] = {
+    kind.kind: kind for kind in (Bytes, Chars, Words, BPE, WordPiece, Jieba)
+}
 
 if TYPE_CHECKING:
     TokenizerName: TypeAlias = str

@@ -130,10 +130,13 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
             "fid": False,
             "hf": False,
             "onnx": False,
+            "usearch": False,
+            "faiss": False,
+            "trackio": False,
             "tables": False,
         }
     }
-    assert found.advice.startswith("pip install 'univae[board,fid,hf,onnx,tables]'")
+    assert found.advice.startswith("pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,tables]'")
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
 

@@ -87,6 +87,7 @@ def trained(*, is_compiled: bool) -> dict[str, Tensor]:
     return task.module.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @compiles
 def test_compiled_steps_train_the_same_weights() -> None:
