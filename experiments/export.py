@@ -37,7 +37,7 @@ class Config:
 
     run: tyro.conf.Positional[Path]  # the run folder
     out: tyro.conf.Positional[Path]  # the file to write, such as key.univae, or the new folder
-    format: Annotated[FormatName, Doc(choices_help("what is written", FORMATS))] = DEFAULT
+    format: Annotated[FormatName, Doc(choices_help("format of the export", FORMATS))] = DEFAULT
     overwrite: bool = False  # replace an existing output file
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from univae.attention.rotary import rotate
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: rotate(torch.zeros(2, 3, 4), torch.zeros(3, 3)),
+        lambda: rotate(torch.zeros(2, 3, 4).long(), torch.zeros(3, 2, dtype=torch.complex64)),
         lambda: log_likelihood(torch.zeros(3, dtype=torch.int64)),
         lambda: critic_loss("hinge", torch.zeros(3), 0.0),
         lambda: section("title", 3),

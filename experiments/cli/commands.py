@@ -48,8 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "experiments.train_similar",
         "train a RoFormer-Sim on pairs or groups of similar texts",
     ),
-    "import": (
-        "experiments.import_checkpoint",
+    "import-weights": (
+        "experiments.import_weights",
         "write a published RoFormer as a run of a sentence model",
     ),
     "calibrate": ("experiments.calibrate", "fit the posterior of a trained VAE again"),

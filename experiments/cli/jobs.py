@@ -34,7 +34,7 @@ JOBS: Sequence[Job] = (
     Job("start", ("demo", "doctor"), "univae demo --out runs/demo"),
     Job(
         "train",
-        ("train-text", "train-density", "train-gan", "train-similar", "import", "calibrate"),
+        ("train-text", "train-density", "train-gan", "train-similar", "calibrate"),
         "univae train-text --text texts.txt --out runs/mine --preset tiny --minutes 3",
         SEVERAL_PROCESSES,
     ),
@@ -51,10 +51,14 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "compress",
-        ("compress", "decompress", "export"),
+        ("compress", "decompress"),
         "univae compress runs/mine held_out.txt held_out.bits",
     ),
-    Job("share", ("push",), "univae push runs/mine my-name/my-model --license mit"),
+    Job(
+        "share",
+        ("export", "push", "import-weights"),
+        "univae push runs/mine my-name/my-model --license mit",
+    ),
     Job("report", ("report", "compare"), "univae compare runs/a runs/b --out compare.html"),
 )
 

@@ -25,6 +25,7 @@ from experiments.training.origin import (
 )
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
+from univae.rules import check
 from univae.run_folder import RunFolder
 from univae.text.run_tokenizer import open_tokenizer
 from univae.text.tokenizer import Tokenizer
@@ -48,6 +49,10 @@ class TextOrigin(Origin):
     # folder of a checkpoint of transformers (RoFormer, BERT or GPT-2), or its name on the hub:
     # start from its layers, with its tokenizer
     init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self)
 
     def tokenizer(self) -> Tokenizer | None:
         """Return the tokenizer of the weights, or None where training starts from random ones."""

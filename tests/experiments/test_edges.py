@@ -43,7 +43,12 @@ EDGES = (-1, 0, math.nan, math.inf, -math.inf, 1e300, 10**12)
 CONFIGS = {
     name: importlib.import_module(module).Config for name, (module, _) in cli.COMMANDS.items()
 }
-REQUIRED = {"layers": "0", "pairs": (Path("pairs.tsv"),), "runs": (Path("run"),)}
+REQUIRED = {
+    "layers": "0",
+    "pairs": (Path("pairs.tsv"),),
+    "runs": (Path("run"),),
+    "name": "org/name",
+}
 
 
 @cache

@@ -39,6 +39,7 @@ TABLES: dict[str, Mapping[type[Trained], Any]] = {
 USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate")  # tables of Use
 UPLOADS = {"push"}  # to a server: tests/experiments/test_push.py
 WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "train-similar"}
+WITHOUT_RUN |= {"import-weights"}
 
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {

@@ -13,7 +13,7 @@ import torch
 from golden import make
 
 import univae
-from experiments import export, import_checkpoint, train_similar, train_text
+from experiments import export, import_weights, train_similar, train_text
 from univae.checkpoint import read_json, read_weights
 from univae.errors import InputError
 from univae.huggingface import Checkpoint
@@ -58,7 +58,7 @@ def vectors_of_transformers(folder: Path) -> np.ndarray:
 
 def imported(checkpoint: Path, **options: Any) -> TrainedSimilar:
     run = checkpoint.parent / "run"
-    import_checkpoint.main(import_checkpoint.Config(checkpoint=str(checkpoint), run=run, **options))
+    import_weights.main(import_weights.Config(checkpoint=str(checkpoint), run=run, **options))
     opened = univae.load(run)
     assert isinstance(opened, TrainedSimilar)
     return opened

@@ -136,7 +136,9 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
             "tables": False,
         }
     }
-    assert found.advice.startswith("pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,tables]'")
+    assert found.advice.startswith(
+        "pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,tables]'"
+    )
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
 

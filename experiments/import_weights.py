@@ -1,4 +1,4 @@
-"""``univae import``: a published RoFormer-Sim or RoFormer as the run folder of a sentence model."""
+"""``univae import-weights``: a published RoFormer as the run folder of a sentence model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
