@@ -26,8 +26,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device(CUDA if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)  # torch.device("cuda") exists on machines without a GPU
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "cuda" has a name on machines without a GPU, too
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
             f"device must be auto, cpu, or a device this machine has; got device={name}"
         ) from error

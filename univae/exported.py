@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from univae.checksums import RUN_FILES
 from univae.errors import InputError
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
 # Names in an export.
 NAME = re.compile(r"[a-z_]+\.json|checkpoints/[a-z_0-9-]+/(model\.safetensors|state\.json)")
 CHECKPOINT_FILES = ("model.safetensors", "state.json")
-LEFT_OUT = ("environment.json", "ERROR.json")  # JSON files of a run folder that no reader needs
 # Exceptions of zipfile for damaged files: for methods that it lacks, and for encrypted ones, too.
 DAMAGED = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError)
 CONFIG = "config.json"  # a file without it is no export
@@ -53,7 +53,7 @@ def exported_files(run: Path, checkpoints: Mapping[str, Path]) -> dict[str, Path
         run: the run folder.
         checkpoints: the folders of checkpoints by their names.
     """
-    files = {path.name: path for path in run.glob("*.json") if path.name not in LEFT_OUT}
+    files = {name: run / name for name in (CONFIG, *RUN_FILES) if (run / name).exists()}
     for name, folder in checkpoints.items():
         for file in CHECKPOINT_FILES:
             if (folder / file).exists():

@@ -31,8 +31,11 @@ CARD = "README.md"  # the page of a repository
 # The files of a run in a repository, of which the best checkpoint and those before calibrations.
 FILES = (CONFIG, *RUN_FILES, f"checkpoints/*/{WEIGHTS}", "checkpoints/*/state.json")
 
+LONGEST_NAME = 96  # characters of a repository's name
 LONGEST_REASON = 160  # characters of the library's message
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+# Exceptions of the library of HTTP, which the client passes on.
+UNREACHED = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ConnectionError")
 DENIED = (401, 403)  # statuses of HTTP: no token, or one without the permission
 EXTRA = "needs the extra hub: pip install 'univae[hub]'"
 
@@ -57,7 +60,8 @@ def is_hub_name(path: Path) -> bool:
 
 def is_repository(name: str) -> bool:
     """Return whether a text is the name of a repository, ``org/name``."""
-    return REPOSITORY.fullmatch(name) is not None
+    is_allowed = not any(part in name for part in ("--", "..")) and not name.endswith(".git")
+    return is_allowed and len(name) <= LONGEST_NAME and REPOSITORY.fullmatch(name) is not None
 
 
 def open_hub(path: Path) -> Path:
@@ -76,8 +80,14 @@ def open_hub(path: Path) -> Path:
             f"{path}: the repository is not a run of univae, for it holds no {CONFIG}; "
             "univae push uploads one"
         )
+    if not any(snapshot.glob(f"checkpoints/*/{WEIGHTS}")):
+        raise InputError(
+            f"{path}: its weights are not fetched; open it again where the hub can be reached"
+        )
     name = f"{matched['repository'].replace('/', '--')}--{snapshot.name}"
-    return cached_folder(name, path, lambda folder: _link(snapshot, folder))
+    folder = cached_folder(name, path, lambda folder: _link(snapshot, folder))
+    _link(snapshot, folder)  # what an earlier fetch, which was interrupted, had not fetched yet
+    return folder
 
 
 def hub_folder(name: str, files: tuple[str, ...]) -> Path:
@@ -112,7 +122,7 @@ def _snapshot(name: HubName, files: tuple[str, ...]) -> Path:
             library_name="univae",
             library_version=__version__,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of the client, and of the library that it reads HTTP with
         raise InputError(f"{where}, and {_reason(error, name.revision)}") from error
     return Path(folder)
 
@@ -121,9 +131,9 @@ def _link(snapshot: Path, folder: Path) -> None:
     """Fill a folder with links to the files of a run in a snapshot, or copies of them."""
     for path in sorted(snapshot.rglob("*")):
         name = path.relative_to(snapshot).as_posix()
-        if not path.is_file() or not NAME.fullmatch(name):
-            continue
         target = folder / name
+        if not path.is_file() or not NAME.fullmatch(name) or target.exists():
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path.resolve(), target)
@@ -165,7 +175,7 @@ def upload(folder: Path, repository: str, message: str, *, private: bool) -> str
             commit_message=message,
             delete_patterns=list(FILES),
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of the client, and of the library that it reads HTTP with
         if isinstance(error, InputError):
             raise
         raise InputError(f"push: {repository} was not uploaded: {_reason(error)}") from error
@@ -187,6 +197,8 @@ def _reason(error: Exception, revision: str | None = None) -> str:
         return f"the hub has no such model, or it is private: check the name, or {LOG_IN}"
     if isinstance(error, utils.LocalEntryNotFoundError):
         return "the hub cannot be reached, nor was it fetched before; check the network"
+    if type(error).__name__ in UNREACHED:
+        return "the hub cannot be reached; check the network"
     words = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
     return f"the hub's client failed ({words}); check the network and the name"
 

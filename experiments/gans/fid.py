@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,7 @@ __all__ = ["COUNT", "RealFeatures", "distances", "read_statistics", "report_item
 COUNT = 50_000  # generated images of an FID
 SUBSET = 1000  # images of a subset of the KID
 BLOCK = 256  # images read at once: bounds the memory
+ROUNDING = 1e-6  # of the trace: by which a covariance in a file may miss its properties
 MOST_NEIGHBOURS = 10_000  # images of each set among which neighbours are found: bounds the time
 
 
@@ -77,10 +79,20 @@ def read_statistics(path: Path) -> RealFeatures:
         raise InputError(f"{who}: mu and sigma have shapes {shapes}; {way_out}")
     if mean.dtype.kind != "f" or covariance.dtype.kind != "f":
         raise InputError(f"{who}: holds {mean.dtype} and {covariance.dtype}; {way_out} of floats")
-    found = Moments(torch.tensor(mean).double(), torch.tensor(covariance).double())
-    if not all(part.isfinite().all() for part in found):
-        raise InputError(f"{who}: holds NaN or infinity; {way_out} of finite numbers")
+    mean, covariance = (np.asarray(part, dtype=np.float64) for part in (mean, covariance))
+    found = Moments(torch.from_numpy(mean), torch.from_numpy(covariance))
+    if not mean.size or not all(part.isfinite().all() for part in found):
+        raise InputError(f"{who}: is empty, or holds NaN or infinity; {way_out} of finite numbers")
+    if not _is_covariance(covariance):
+        raise InputError(f"{who}: sigma is no covariance: symmetric, without negative eigenvalues")
     return RealFeatures(str(path), found, None, is_training_set=True)
+
+
+def _is_covariance(matrix: np.ndarray) -> bool:
+    """Return whether a matrix is symmetric, and has no negative eigenvalues, within rounding."""
+    tolerance = ROUNDING * max(float(np.trace(matrix)), 0.0)
+    is_symmetric = bool(np.abs(matrix - matrix.T).max() <= tolerance)
+    return is_symmetric and float(np.linalg.eigvalsh(matrix)[0]) >= -tolerance
 
 
 def distances(generated: Tensor, real: RealFeatures, extractor: Extractor) -> JsonObject:

@@ -16,6 +16,7 @@ from golden import make
 
 import univae
 from experiments import encode, likelihood, push, search
+from experiments.evaluation.machine_paths import without_machine_paths
 from tests import hub_server
 from univae import hub
 from univae.errors import InputError
@@ -342,3 +343,54 @@ def test_the_command_prints_the_address_and_one_line_on_an_error(
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr.splitlines()[-1].startswith("univae push: another/model was not uploaded")
+
+
+def test_a_fetch_that_was_interrupted_is_completed_by_the_next(
+    server: hub_server.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = univae.load(pushed("text", tmp_path), device="cpu")
+    whole = hub._snapshot(hub.HubName(NAME, None), hub.FILES)
+    partial = tmp_path / "partial" / whole.name
+    partial.mkdir(parents=True)
+    shutil.copyfile(whole / "config.json", partial / "config.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "_snapshot", lambda name, files: partial)
+        with pytest.raises(InputError, match="its weights are not fetched; open it again"):
+            univae.load(NAME, device="cpu")
+        shutil.copytree(whole / "checkpoints", partial / "checkpoints")
+        with pytest.raises(InputError, match=r"tokenizer\.json"):
+            univae.load(NAME, device="cpu")
+    assert univae.load(NAME, device="cpu").sample(3, seed=0) == run.sample(3, seed=0)
+
+
+def test_no_network_is_one_line(
+    server: hub_server.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    run = make.copy_run("text", tmp_path)
+    with pytest.raises(InputError, match=r"was not uploaded: .*hub") as caught:
+        push.main(push.Config(run=run, name=NAME))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "a/b..c", "a/b.git", "a/" + "b" * 96])
+def test_a_name_that_the_hub_does_not_allow_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the name of the repository must be org/name"):
+        push.Config(run=tmp_path, name=name)
+
+
+def test_other_files_in_the_folder_are_not_uploaded(server: hub_server.Hub, tmp_path: Path) -> None:
+    run = make.copy_run("text", tmp_path)
+    (run / "secret.json").write_text("{}")
+    result = push.main(push.Config(run=run, name=NAME))
+    assert not any("secret" in name for name in result["files"])
+
+
+def test_relative_paths_become_names_too() -> None:
+    config = {"out": "clients/secret/run", "text": ["clients/a.txt", "hub:org/set"], "lr": 0.1}
+    record = {"text": {"source": "clients/a.txt", "notes": ["clients/a.txt: 2 lines left out"]}}
+    new_config, new_record = without_machine_paths(config, record)
+    assert new_config == {"out": "run", "text": ["a.txt", "hub:org/set"], "lr": 0.1}
+    assert new_record["text"] == {"source": "a.txt", "notes": ["a.txt: 2 lines left out"]}

@@ -22,6 +22,7 @@ from experiments.training.task import reseed
 from gan.metrics import prdc
 from gan.trained import TrainedGan
 from tests.peer_fidelity import fidelity
+from univae.devices import pick_device
 from univae.errors import InputError
 
 WIDTH = 6
@@ -310,3 +311,21 @@ def test_without_the_extra_or_a_network_one_line_says_what_to_do(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=r"needs the extra fid: pip install 'univae\[fid\]'"):
         open_extractor(None, torch.device("cpu"))
+
+
+def test_statistics_that_are_no_covariance_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(3, ">f8"), sigma=np.eye(3, dtype=">f8"))
+    assert fid.read_statistics(path).moments.covariance.equal(torch.eye(3).double())
+    for sigma in (-np.eye(3), np.triu(np.ones((3, 3)))):
+        np.savez(path, mu=np.zeros(3), sigma=sigma)
+        with pytest.raises(InputError, match="sigma is no covariance"):
+            fid.read_statistics(path)
+    np.savez(path, mu=np.zeros(0), sigma=np.zeros((0, 0)))
+    with pytest.raises(InputError, match="is empty"):
+        fid.read_statistics(path)
+
+
+def test_a_device_without_values_is_refused() -> None:
+    with pytest.raises(InputError, match="device must be auto, cpu, or a device this machine has"):
+        pick_device("meta")
