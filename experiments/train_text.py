@@ -194,7 +194,8 @@ def _task(config: Config) -> TextTask:
     corpus, rows, held_out = config.corpora.split(config.objective.validation_texts)
     reseed(config.training.seed, "weights")
     model = UniVAE(model_config(config.flat(), tokenizer.vocab_size))
-    return TextTask(model, config.objective, config.training.seed, (corpus, rows), held_out)
+    seed = config.training.seed
+    return TextTask(model, config.objective, seed, (corpus, rows), held_out, tokenizer.decode)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from experiments.evaluation.latent_model import measure
 from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
-from experiments.training.task import FEWEST_ROWS, Progress
+from experiments.training.task import FEWEST_ROWS, SHOWN_VECTORS, Progress, Shown
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
@@ -138,6 +138,14 @@ class DensityTask:
         x = self.held_out[:rows]
         metrics = measure_images(self.module, x, samples, names=self.held_out_rows)
         return {"selection": metrics["nll_nats"], **metrics}
+
+    def shown(self) -> Shown:
+        """Return the latents of held-out rows, named by their rows."""
+        x = self.held_out[:SHOWN_VECTORS].to(next(self.module.parameters()).device)
+        posterior = self.module.posterior(x)
+        codes = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
+        rows = range(len(x)) if self.held_out_rows is None else self.held_out_rows[: len(x)]
+        return Shown(codes.flatten(1), [f"row {row}" for row in rows])
 
     @property
     def validation_rows(self) -> int:

@@ -21,7 +21,7 @@ from experiments.training.backward import TaskBackward
 from experiments.training.distributed import World, to_device
 from experiments.training.gradient_steps import GradientSteps
 from experiments.training.settings import Settings
-from experiments.training.task import Progress, Total
+from experiments.training.task import SHOWN_VECTORS, Progress, Shown, Total
 from univae.checkpoint import JsonObject
 from univae.contrastive.all_gather import Share
 from univae.contrastive.chunking import by_mean_tokens
@@ -145,6 +145,14 @@ class PairTask(PairRows):
         metrics["held_out_loss"] = self._held_out_loss(pairs)
         best_by = selection(metrics) if has_labels else metrics["held_out_loss"]
         return {"selection": best_by, **metrics}
+
+    def shown(self) -> Shown:
+        """Return the vectors of held-out texts."""
+        e = self.examples
+        rows = self._held_out_pairs[:, 0][:SHOWN_VECTORS]
+        ids = e.corpus.gather(rows).to(next(self.module.parameters()).device)
+        labels = [" ".join(e.groups.texts[row].split()) for row in rows]
+        return Shown(self.module.encode(ids), labels)
 
     @cached_property
     def _held_out_pairs(self) -> np.ndarray:

@@ -1,19 +1,20 @@
 """The training task of a text VAE: objective, batches, loss and validation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import measure
-from experiments.training.task import FEWEST_ROWS, Progress
+from experiments.training.task import FEWEST_ROWS, SHOWN_VECTORS, Progress, Shown
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
+from univae.decoding.sampling import Sampling, generate
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
 from univae.text.corpus import Corpus, token_batches
@@ -34,6 +35,8 @@ __all__ = ["TextObjective", "TextTask", "measure_texts"]
 CHUNK = 8  # importance samples decoded at once in a validation
 COMPARED = 64  # texts of the mutual information, which compares all pairs of them
 ROWS = 32  # texts evaluated at once
+SHOWN_TEXTS = 8  # drawn, and decoded, for a tracker
+GREEDY = Sampling(temperature=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,7 @@ class TextTask:
         seed: of the order of the texts.
         train: a corpus, and the indices of its texts to train on.
         held_out: the texts of validations, padded ids (N, T).
+        decode: returns the text of ids, for :meth:`shown`.
     """
 
     def __init__(
@@ -91,12 +95,14 @@ class TextTask:
         seed: int,
         train: tuple[Corpus, np.ndarray],
         held_out: Tensor,
+        decode: Callable[[Tensor], str] = str,
     ) -> None:
         self.module = model
         self.objective = objective
         self.seed = seed
         self.corpus, self.train = train
         self.held_out = held_out
+        self.decode = decode
 
     @property
     def units(self) -> Units:
@@ -139,6 +145,28 @@ class TextTask:
         samples = self.objective.validation_samples
         metrics = measure_texts(self.module, self.held_out[:rows], samples)
         return {"selection": metrics["nll_nats"], **metrics}
+
+    def shown(self) -> Shown:
+        """Return the latents of held-out texts, drawn texts, and a few reconstructions."""
+        model = self.module
+        texts = self.held_out[:SHOWN_VECTORS].to(next(model.parameters()).device)
+        codes = model.posterior(texts).modes()
+        few = texts[:SHOWN_TEXTS]
+        pairs = zip(few, self._written(codes[: len(few)], GREEDY), strict=True)
+        drawn = model.prior().sample(Size((SHOWN_TEXTS,)))
+        return Shown(
+            codes.flatten(1),
+            [" ".join(self.decode(text).split()) for text in texts],
+            {
+                "samples": self._written(drawn, Sampling()),
+                "reconstructions": [f"{self.decode(text)} -> {again}" for text, again in pairs],
+            },
+        )
+
+    def _written(self, z: Tensor, sampling: Sampling) -> list[str]:
+        length = self.module.config.max_length
+        ids = generate(self.module.decoder(z, length), len(z), length, sampling)
+        return [self.decode(row) for row in ids]
 
     @property
     def validation_rows(self) -> int:

@@ -46,6 +46,7 @@ from experiments.training.new_folder import (
 )
 from experiments.training.processes import is_first_process
 from experiments.training.stopping import Interrupted, TrainingFailed
+from experiments.training.task import Shown
 from experiments.training.tracking import NoTracker, Tracker, TrackerName, tracking
 from univae.checkpoint import (
     existing_folder,
@@ -153,6 +154,15 @@ class Run(RunFolder):
             return
         self._metrics.append({"kind": kind, "step": step, **numbers})
         self._tracker.row(kind, step, numbers)
+
+    @property
+    def shows_models(self) -> bool:
+        """Whether the tracker shows more of a model than its numbers."""
+        return self._tracker.shows_models
+
+    def show(self, step: int, shown: Shown) -> None:
+        """Show what a validation shows beside its numbers, where the run is tracked."""
+        self._tracker.show(step, shown)
 
     def count_rows(self) -> int:
         """Return the number of rows of metrics, which every checkpoint stores."""

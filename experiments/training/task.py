@@ -1,7 +1,7 @@
 """The interface of a training task."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
@@ -12,12 +12,15 @@ from univae.seeds import reseed, seed_of
 
 __all__ = [
     "FEWEST_ROWS",
+    "SHOWN_VECTORS",
     "Batch",
     "Item",
     "Item_co",
     "JoiningTask",
     "Loss",
     "Progress",
+    "ShowingTask",
+    "Shown",
     "SizedTask",
     "Task",
     "Total",
@@ -29,6 +32,7 @@ __all__ = [
 ]
 
 FEWEST_ROWS = 4  # of a validation that is cut
+SHOWN_VECTORS = 256  # most held-out data whose vectors a tracker shows
 
 Item = TypeVar("Item")  # names a micro-batch, as an array of indices does
 Item_co = TypeVar("Item_co", covariant=True)
@@ -123,6 +127,25 @@ class JoiningTask(Protocol):
     @property
     def joins_processes(self) -> bool:
         """Whether it does."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What shows how a model does, beside its numbers."""
+
+    vectors: Tensor  # latents or vectors (N, d) of held-out data
+    labels: Sequence[str]  # of the vectors, each a line
+    # written by the model, by title
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class ShowingTask(Protocol):
+    """A task that shows what its model makes of held-out data."""
+
+    def shown(self) -> Shown:
+        """Return it; called in evaluation mode after a validation, for a tracker that shows it."""
         ...
 
 

@@ -2,15 +2,18 @@
 
 ``--track tensorboard`` writes event files into the folder ``events`` of the run, which
 ``tensorboard --logdir RUNS`` reads: a curve for every number, named after its kind and itself
-(``train/loss``, ``validation/nll_nats``), and the grids of images that validations write. A resumed
-run replaces what it had written after its checkpoint.
+(``train/loss``, ``validation/nll_nats``), the grids of images that validations write, the texts
+that the model writes, and its latents or vectors of held-out data for the projector (not where its
+weights are divided over processes). A resumed run replaces what it had written after its
+checkpoint.
 
-``--track trackio`` writes the same into the local project of Trackio that is named after the folder
-of the run's folder; ``trackio show`` serves it. Trackio does not replace what was written, so a
-resumed run is a run of its own there, from the step of its checkpoint on.
+``--track trackio`` writes numbers and grids into the local project of Trackio that is named after
+the folder of the run's folder; ``trackio show`` serves it. Trackio does not replace what was
+written, so a resumed run is a run of its own there, from the step of its checkpoint on.
 """
 
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runti
 import numpy as np
 from PIL import Image
 
+from experiments.training.task import Shown
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS", "TRACKERS", "NoTracker", "Tracker", "TrackerName", "tracking"]
 
 EVENTS = "events"  # folder of a run
+VECTORS = "held_out"  # name of the vectors in the projector
 GRID = "samples/step_{step:06d}.png"  # that a validation of images writes
 
 
@@ -39,6 +44,14 @@ class Tracker(Protocol):
 
     def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
         """Add a row of metrics."""
+
+    @property
+    def shows_models(self) -> bool:
+        """Whether :meth:`show` does anything."""
+        ...
+
+    def show(self, step: int, shown: Shown) -> None:
+        """Add what a validation shows beside its row."""
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -69,6 +82,19 @@ class TensorBoard:
         pixels = _grid(self._run, kind, step)
         if pixels is not None:
             self._writer.add_image("samples", pixels, step, dataformats="HWC")
+        self._writer.flush()
+
+    shows_models = True
+
+    def show(self, step: int, shown: Shown) -> None:
+        """Add the texts, and the vectors for the projector."""
+        for title, texts in shown.texts.items():
+            self._writer.add_text(title, "\n".join(f"    {text}" for text in texts), step)
+        folder = self._run / EVENTS / f"{step:05d}" / VECTORS
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step before the run was resumed
+        self._writer.add_embedding(
+            shown.vectors.float().cpu(), list(shown.labels), global_step=step, tag=VECTORS
+        )
         self._writer.flush()
 
     def close(self) -> None:
@@ -127,6 +153,11 @@ class Trackio:
         if shown:
             self._tracked.log(shown, step=step)
 
+    shows_models = False
+
+    def show(self, step: int, shown: Shown) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Write what is not written yet."""
         with redirect_stdout(sys.stderr):
@@ -176,6 +207,11 @@ def _grid(run: Path, kind: str, step: int) -> np.ndarray | None:
 
 class NoTracker:
     """Shows nothing."""
+
+    shows_models = False
+
+    def show(self, step: int, shown: Shown) -> None:
+        """Do nothing."""
 
     def row(self, kind: str, step: int, numbers: Mapping[str, object]) -> None:
         """Do nothing."""

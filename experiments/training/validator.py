@@ -15,7 +15,14 @@ from experiments.training.budget import SHORTEST, Budget
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.progress_bar import Bar
 from experiments.training.stopping import Interrupted, StopRequest
-from experiments.training.task import Item, Progress, SizedTask, evaluating, reseed
+from experiments.training.task import (
+    Item,
+    Progress,
+    ShowingTask,
+    SizedTask,
+    evaluating,
+    reseed,
+)
 from univae.checkpoint import JsonObject, to_json
 from univae.run_folder import BEST
 
@@ -80,8 +87,18 @@ class Validator(Generic[Item]):
         """Validate in the first process, and save the weights if they are the best so far."""
         if self.steps.saves_together:
             self._validate_divided()
-        elif self.world.first and self._record(to_json(self._evaluated(self._measure))):
-            self.checkpoints.save(BEST, self.budget)
+        elif self.world.first:
+            improved = self._record(to_json(self._evaluated(self._measure)))
+            self._show()
+            if improved:
+                self.checkpoints.save(BEST, self.budget)
+
+    def _show(self) -> None:
+        """Let a tracker show what the model makes of held-out data."""
+        task = self.task
+        run = self.checkpoints.run
+        if run.shows_models and isinstance(task, ShowingTask):
+            run.show(self.state.step, self._evaluated(task.shown))
 
     def _validate_divided(self) -> None:
         """Validate in the first process, for which all of them gather the weights.

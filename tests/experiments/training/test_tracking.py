@@ -6,14 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments import train_gan
+import univae
+from experiments import train_density, train_gan, train_similar, train_text
 from experiments.training.run_folder import Run
 from experiments.training.tracking import EVENTS, TRACKERS, tracking
+from univae.checkpoint import read_weights
 from univae.errors import InputError
 
 ROWS = [
@@ -203,3 +206,63 @@ def test_without_trackio_a_line_says_what_to_install(
     with pytest.raises(InputError, match=r"needs the extra trackio: pip install 'univae\[track"):
         train_gan.main(gan(tmp_path / "run", track="trackio"))
     assert not (tmp_path / "run").exists()
+
+
+def files_of(run: Path) -> dict[str, str]:
+    """Return the tables that the projector reads, by their path in the folder of events."""
+    tables = (run / EVENTS).rglob("*.tsv")
+    return {str(path.relative_to(run / EVENTS)): path.read_text() for path in tables}
+
+
+def test_texts_and_latents_of_a_text_model_are_shown_and_change_no_weight(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"the cat sat on mat {i}\n" for i in range(80)))
+    weights = []
+    for track in ("tensorboard", "no"):
+        out = tmp_path / track
+        config = train_text.Config.of(
+            text=str(texts), out=out, width=16, heads=2, layers=2, latent_layers=1, latent_width=3,
+            vocab_size=300, steps=4, validate_every=2, validation_texts=4, batch_tokens=256,
+            threads=1, calibration=0.0, track=track,
+        )  # fmt: skip
+        train_text.train(config)
+        weights.append(read_weights(out / "checkpoints/last/model.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+    run = tmp_path / "tensorboard"
+    found = events(run)
+    assert {"samples/text_summary", "reconstructions/text_summary"} <= set(found.Tags()["tensors"])
+    steps = [event.step for event in found.Tensors("reconstructions/text_summary")]
+    assert steps == [row["step"] for row in Run.open(run).rows("validation")]
+    shown = found.Tensors("reconstructions/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert "the cat sat on mat" in shown
+    tables = files_of(run)
+    assert len(tables["00004/held_out/tensors.tsv"].splitlines()) == 4
+    assert tables["00004/held_out/metadata.tsv"].startswith("the cat sat on mat")
+    vectors = np.loadtxt(run / EVENTS / "00004/held_out/tensors.tsv")
+    trained = univae.load(run, checkpoint="last")
+    labels = tables["00004/held_out/metadata.tsv"].splitlines()
+    np.testing.assert_allclose(vectors, trained.encode(labels).reshape(4, 3), atol=1e-4)
+
+
+def test_vectors_of_sentences_and_latents_of_rows_are_shown(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"cat {i}\ta cat {i}\n" for i in range(20)))
+    config = train_similar.Config.of(
+        pairs=(pairs,), out=tmp_path / "similar", width=16, heads=2, layers=1, vocab_size=300,
+        steps=1, batch_size=4, held_out=0.3, threads=1, track="tensorboard",
+    )  # fmt: skip
+    train_similar.train(config)
+    vectors = np.loadtxt(tmp_path / "similar" / EVENTS / "00001/held_out/tensors.tsv")
+    np.testing.assert_allclose((vectors**2).sum(1), 1, atol=1e-4)
+
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(60, 3)))
+    train_density.train(
+        train_density.Config.of(
+            data=str(tmp_path / "rows.npy"), out=tmp_path / "rows", model="mlp", latents=(2,),
+            hidden=(8,), steps=1, threads=1, track="tensorboard",
+        )
+    )  # fmt: skip
+    tables = files_of(tmp_path / "rows")
+    assert tables["00001/held_out/metadata.tsv"].startswith("row ")
+    assert len(tables["00001/held_out/tensors.tsv"].splitlines()[0].split()) == 2
