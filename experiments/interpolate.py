@@ -104,9 +104,10 @@ def _between_rows(config: Config) -> JsonObject:
     ends = [row_number(rows, "start", config.start), row_number(rows, "end", config.end)]
     start, end = run.modes(rows.inputs(ends)).unbind(0)
     path = run.from_model(run.decode(run.between(start, end, config.steps)))
-    contents = contents_of(run, path, len(path))
     if is_animation(out):
         contents = animation_of(run, path)
+    else:
+        contents = contents_of(run, path, len(path))
 
     result = {
         "run": str(config.run),
@@ -129,9 +130,10 @@ def _between_latents(config: Config) -> JsonObject:
     z = path(run, seeds[0], seeds[1], config.steps)
     labels = torch.zeros(len(z), dtype=torch.long) if run.classes else None
     rows = run.generate(z, labels)
-    contents = gan_samples.contents_of(data, rows, labels, len(rows))
     if is_animation(out):
         contents = gan_samples.animation_of(rows)
+    else:
+        contents = gan_samples.contents_of(data, rows, labels, len(rows))
     result = {
         "run": str(config.run),
         "step": run.step,

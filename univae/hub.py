@@ -71,10 +71,8 @@ def open_hub(path: Path) -> Path:
         InputError: huggingface-hub is not installed; there is no such repository, or no permission
             to read it; it is no run; or the hub cannot be reached and it was not fetched before.
     """
-    matched = HUB_NAME.fullmatch(path.as_posix())
-    if matched is None:
-        raise InputError(f"{path}: give the name of a run of the hub as org/name or org/name@v1")
-    snapshot = _snapshot(HubName(matched["repository"], matched["revision"]), FILES)
+    name = _parsed(path.as_posix())
+    snapshot = _snapshot(name, FILES)
     if not (snapshot / CONFIG).is_file():
         raise InputError(
             f"{path}: the repository is not a run of univae, for it holds no {CONFIG}; "
@@ -84,8 +82,8 @@ def open_hub(path: Path) -> Path:
         raise InputError(
             f"{path}: its weights are not fetched; open it again where the hub can be reached"
         )
-    name = f"{matched['repository'].replace('/', '--')}--{snapshot.name}"
-    folder = cached_folder(name, path, lambda folder: _link(snapshot, folder))
+    cached = f"{name.repository.replace('/', '--')}--{snapshot.name}"
+    folder = cached_folder(cached, path, lambda folder: _link(snapshot, folder))
     _link(snapshot, folder)  # what an earlier fetch, which was interrupted, had not fetched yet
     return folder
 
@@ -96,10 +94,19 @@ def hub_folder(name: str, files: tuple[str, ...]) -> Path:
     Raises:
         InputError: see :func:`open_hub`.
     """
+    return _snapshot(_parsed(name), files)
+
+
+def _parsed(name: str) -> HubName:
+    """Return the parts of a name of the hub.
+
+    Raises:
+        InputError: it is none.
+    """
     matched = HUB_NAME.fullmatch(name)
     if matched is None:
         raise InputError(f"{name}: give the name of a repository as org/name or org/name@v1")
-    return _snapshot(HubName(matched["repository"], matched["revision"]), files)
+    return HubName(matched["repository"], matched["revision"])
 
 
 @cache

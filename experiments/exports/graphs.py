@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from density.images.base import DataModel
 from density.trained import TrainedDensity
+from experiments.evaluation.latent_model import codes
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
 from univae.sentence.trained import TrainedSimilar
@@ -133,14 +133,9 @@ def _density_graphs(run: TrainedDensity) -> tuple[list[Graph], JsonObject]:
 
 
 def _row_encoder(run: TrainedDensity) -> Graph:
-    def mode(model: DataModel, x: Tensor) -> Tensor:
-        posterior = model.posterior(x)
-        code: Tensor = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
-        return code
-
     return Graph(
         name="encoder",
-        part=Part(run.model, mode),
+        part=Part(run.model, codes),
         inputs={"x": f"{_rows(run)}: {_unit(run)}"},
         axes={"x": ("batch",)},
         output="z",

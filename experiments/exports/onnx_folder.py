@@ -4,7 +4,6 @@ Every graph is run by onnxruntime on batches of two shapes before the export end
 the model.
 """
 
-import json
 import logging
 import shutil
 import warnings
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from experiments.exports.graphs import GRAPHS, Graph
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -61,8 +60,7 @@ def write_folder(folder: RunFolder, out: Path) -> JsonObject:
         **facts,
         "graphs": {f"{graph.name}.onnx": graph.to_json() for graph in graphs},
     }
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    (out / "onnx.json").write_text(text, encoding="utf-8")
+    write_json(out / "onnx.json", description)
     return {
         "files": sorted(path.name for path in out.iterdir()),
         "difference": max(differences),

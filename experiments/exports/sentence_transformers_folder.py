@@ -7,7 +7,6 @@ the folder needs no univae. The classifier of the supervised stage is left out, 
 the head that generates texts.
 """
 
-import json
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ from shutil import copyfile
 from safetensors.torch import save_file
 
 from experiments.exports.huggingface_folder import is_roformer, open_run
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, write_json
 from univae.huggingface import write_roformer
 from univae.run_folder import RunFolder
 from univae.sentence.model import RoFormerSim
@@ -115,27 +114,27 @@ def write_modules(run: TrainedSimilar, out: Path) -> None:
     for i, (path, name) in enumerate(ROFORMER_MODULES.items()):
         modules.append({"idx": i, "name": str(i), "path": path, "type": f"{LIBRARY}.{name}"})
         (out / path).mkdir(exist_ok=True)
-    _write_json(out / "modules.json", modules)
-    _write_json(out / "config_sentence_transformers.json", SETTINGS)
+    write_json(out / "modules.json", modules)
+    write_json(out / "config_sentence_transformers.json", SETTINGS)
     limits = {"max_seq_length": model.config.max_length + 1, "do_lower_case": False}
-    _write_json(out / "sentence_bert_config.json", limits)
+    write_json(out / "sentence_bert_config.json", limits)
     mode = POOLING_MODES[model.config.pooling]
     pooling = {
         "word_embedding_dimension": width,
         "pooling_mode_cls_token": mode == "cls",
         "pooling_mode_mean_tokens": mode == "mean",
     }
-    _write_json(out / "1_Pooling" / "config.json", pooling)
+    write_json(out / "1_Pooling" / "config.json", pooling)
     dense = {
         "in_features": width,
         "out_features": width,
         "bias": True,
         "activation_function": "torch.nn.modules.linear.Identity",
     }
-    _write_json(out / "2_Dense" / "config.json", dense)
+    write_json(out / "2_Dense" / "config.json", dense)
     pooler = {f"linear.{name}": value for name, value in model.pooler.state_dict().items()}
     save_file(pooler, out / "2_Dense" / "model.safetensors", {"format": "pt"})
-    _write_json(out / "3_Normalize" / "config.json", {})
+    write_json(out / "3_Normalize" / "config.json", {})
     (out / "README.md").write_text(_header(model, run.text) + ROFORMER_CARD, encoding="utf-8")
 
 
@@ -156,10 +155,10 @@ def write_encoder(model: RoFormerSim, text: SimilarText, out: Path) -> None:
     card = _header(model, text) + MODULE_CARD.format(module=MODULE)
 
     save_file(weights, out / "model.safetensors", {"format": "pt"})
-    _write_json(out / "config.json", {"lowercase": text.lowercase, **asdict(model.config)})
-    _write_json(out / "univae_tokenizer.json", text.tokenizer.to_json())
-    _write_json(out / "modules.json", MODULES)
-    _write_json(out / "config_sentence_transformers.json", SETTINGS)
+    write_json(out / "config.json", {"lowercase": text.lowercase, **asdict(model.config)})
+    write_json(out / "univae_tokenizer.json", text.tokenizer.to_json())
+    write_json(out / "modules.json", MODULES)
+    write_json(out / "config_sentence_transformers.json", SETTINGS)
     (out / "README.md").write_text(card, encoding="utf-8")
     copyfile(_module_file(), out / f"{MODULE}.py")
 
@@ -170,7 +169,3 @@ def _module_file() -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin)
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -13,7 +13,6 @@ import struct
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from hashlib import file_digest
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from experiments.data.arrays import Data
 from experiments.gans.scaling import to_data_units, to_grey_levels
 from experiments.training.progress_bar import RowBar
+from univae.checksums import file_digest
 from univae.errors import InputError
 
 __all__ = [
@@ -113,7 +113,9 @@ def open_extractor(weights: Path | None, device: torch.device) -> Extractor:
         ) from error
     network = network.to(device).eval()
     path = weights or Path(torch.hub.get_dir(), "checkpoints", _file_name())
-    return Extractor(lambda x: network(x.to(device))[0], _digest(path) == WEIGHTS_DIGEST)
+    return Extractor(
+        lambda x: network(x.to(device))[0], path.is_file() and file_digest(path) == WEIGHTS_DIGEST
+    )
 
 
 def require_rgb(data: Data, run: Path) -> None:
@@ -192,14 +194,6 @@ def _url() -> str:
 
 def _file_name() -> str:
     return _url().rpartition("/")[2]
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file; nothing where there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from density.images.base import DataModel
 from density.likelihoods.bits import bits_per_dim
 from experiments.data.arrays import Data
 from experiments.evaluation.bounds import layered_bound
-from experiments.evaluation.latent_model import measure
+from experiments.evaluation.latent_model import codes, measure
 from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
@@ -142,10 +142,8 @@ class DensityTask:
     def shown(self) -> Shown:
         """Return the latents of held-out rows, named by their rows."""
         x = self.held_out[:SHOWN_VECTORS].to(next(self.module.parameters()).device)
-        posterior = self.module.posterior(x)
-        codes = posterior.modes() if hasattr(posterior, "modes") else posterior.mode
         rows = range(len(x)) if self.held_out_rows is None else self.held_out_rows[: len(x)]
-        return Shown(codes.flatten(1), [f"row {row}" for row in rows])
+        return Shown(codes(self.module, x).flatten(1), [f"row {row}" for row in rows])
 
     @property
     def validation_rows(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Size, Tensor
 from typing_extensions import Doc
 
-from experiments.evaluation.latent_model import measure
+from experiments.evaluation.latent_model import codes, measure
 from experiments.training.task import FEWEST_ROWS, SHOWN_VECTORS, Progress, Shown
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
@@ -150,12 +150,12 @@ class TextTask:
         """Return the latents of held-out texts, drawn texts, and a few reconstructions."""
         model = self.module
         texts = self.held_out[:SHOWN_VECTORS].to(next(model.parameters()).device)
-        codes = model.posterior(texts).modes()
+        latents = codes(model, texts)
         few = texts[:SHOWN_TEXTS]
-        pairs = zip(few, self._written(codes[: len(few)], GREEDY), strict=True)
+        pairs = zip(few, self._written(latents[: len(few)], GREEDY), strict=True)
         drawn = model.prior().sample(Size((SHOWN_TEXTS,)))
         return Shown(
-            codes.flatten(1),
+            latents.flatten(1),
             [" ".join(self.decode(text).split()) for text in texts],
             {
                 "samples": self._written(drawn, Sampling()),

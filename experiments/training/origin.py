@@ -5,7 +5,7 @@ the model, which the new run inherits, and the tokenizer or the units of the dat
 command takes from there. ``data.json`` holds the fingerprint of the weights under ``from``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "require_inherited",
     "require_model_of",
     "units_of",
+    "weights_record",
 ]
 
 Config = TypeVar("Config", bound=Configuration)
@@ -150,12 +151,22 @@ def origin_record(source: Path | None, out: Path, *, resumed: bool) -> dict[str,
     """
     if source is None:
         return {}
+    return weights_record(
+        str(source),
+        out,
+        lambda: fingerprint_file(RunFolder.open(source).checkpoint() / WEIGHTS),
+        resumed=resumed,
+    )
+
+
+def weights_record(
+    source: str, out: Path, fingerprint: Callable[[], str], *, resumed: bool
+) -> dict[str, JsonObject]:
+    """Return the entry of :func:`origin_record` for weights with a fingerprint."""
     if has_weights(out, resumed=resumed):
         stored = RunFolder.open(out).data_record()
         return {ORIGIN: stored[ORIGIN]} if ORIGIN in stored else {}
-    weights = RunFolder.open(source).checkpoint() / WEIGHTS
-    entry = {"source": str(source), "fingerprint": fingerprint_file(weights), "count": 1}
-    return {ORIGIN: entry}
+    return {ORIGIN: {"source": source, "fingerprint": fingerprint(), "count": 1}}
 
 
 def has_weights(out: Path, *, resumed: bool) -> bool:

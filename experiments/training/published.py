@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from experiments.data.notes import print_notes
 from experiments.data.sources import resolved
-from experiments.training.comparison import ORIGIN
 from experiments.training.configuration import Configuration, options_of
 from experiments.training.origin import (
     DIGEST_BYTES,
@@ -22,6 +21,7 @@ from experiments.training.origin import (
     fingerprint_file,
     has_weights,
     origin_record,
+    weights_record,
 )
 from univae.checkpoint import JsonObject, to_json
 from univae.errors import InputError
@@ -64,11 +64,12 @@ class TextOrigin(Origin):
         """Return the entry of ``data.json`` with the fingerprint of the weights, if any."""
         if self.init_from is None:
             return origin_record(self.from_run, out, resumed=resumed)
-        if has_weights(out, resumed=resumed):
-            stored = RunFolder.open(out).data_record()
-            return {ORIGIN: stored[ORIGIN]} if ORIGIN in stored else {}
-        fingerprint = _fingerprint(self.checkpoint().weights_files())
-        return {ORIGIN: {"source": self.init_from, "fingerprint": fingerprint, "count": 1}}
+        return weights_record(
+            self.init_from,
+            out,
+            lambda: _fingerprint(self.checkpoint().weights_files()),
+            resumed=resumed,
+        )
 
     def load(self, model: "RoFormerSim | UniVAE", out: Path, *, resumed: bool) -> list[str]:
         """Copy the published weights into a new model; return and print notes on them.

@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from univae.attention.variant import PLAIN
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
 
@@ -119,7 +120,7 @@ class RoFormer(Architecture):
             "scale": "sqrt",
             "activation": _activation(config["hidden_act"]),
             "norm_eps": float(config["layer_norm_eps"]),
-            "inner_width": _unless(config["intermediate_size"], 4 * width),
+            "inner_width": _unless(config["intermediate_size"], PLAIN.inner(width)),
             "embedding_width": _unless(config.get("embedding_size") or width, width),
         }
 
@@ -150,9 +151,7 @@ class RoFormer(Architecture):
                     f"{there}.attention.self.{part}.{end}" for part in ("query", "key", "value")
                 )
                 yield f"{here}.attention.project.{end}", tuple(projections)
-        for name, published in pairs.items():
-            for end in WEIGHT_AND_BIAS:
-                yield f"{name}.{end}", (f"{published}.{end}",)
+        yield from _weights_and_biases(pairs)
 
     def weights(self, config: JsonObject, tensors: Tensors) -> dict[str, Tensor]:
         """Return the published weights by their names here; see the base class."""
@@ -211,7 +210,7 @@ class GPT2(Architecture):
             "scale": "sqrt",
             "activation": _activation(config["activation_function"]),
             "norm_eps": float(config["layer_norm_epsilon"]),
-            "inner_width": _unless(config.get("n_inner") or 4 * width, 4 * width),
+            "inner_width": _unless(config.get("n_inner") or PLAIN.inner(width), PLAIN.inner(width)),
             "embedding_width": 0,
         }
 
@@ -228,9 +227,7 @@ class GPT2(Architecture):
                 f"blocks.{layer}.wide": f"h.{layer}.mlp.c_fc",
                 f"blocks.{layer}.narrow": f"h.{layer}.mlp.c_proj",
             }
-        for name, published in pairs.items():
-            for end in WEIGHT_AND_BIAS:
-                yield f"{name}.{end}", (f"{published}.{end}",)
+        yield from _weights_and_biases(pairs)
 
     def weights(self, config: JsonObject, tensors: Tensors) -> dict[str, Tensor]:
         """Return the published weights by their names here; segments and output bias are 0."""
@@ -254,6 +251,13 @@ def _activation(name: object) -> str:
     if not isinstance(name, str) or name not in ACTIVATION_NAMES:
         raise InputError(f"activation must be one of {', '.join(ACTIVATION_NAMES)}; got {name!r}")
     return ACTIVATION_NAMES[name]
+
+
+def _weights_and_biases(pairs: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the names of weight and bias of modules here, each with the published one."""
+    for name, published in pairs.items():
+        for end in WEIGHT_AND_BIAS:
+            yield f"{name}.{end}", (f"{published}.{end}",)
 
 
 def _unless(value: int, usual: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from univae.attention.variant import Variant
 from univae.checkpoint import JsonObject, save_weights, write_json
 from univae.errors import InputError
 from univae.huggingface.architectures import ACTIVATION_NAMES, ARCHITECTURES
@@ -80,16 +81,17 @@ def write_roformer(
 
 def roformer_config(config: RoFormerSimConfig) -> JsonObject:
     """Return the configuration of transformers."""
+    variant = Variant.of(config)
     activations = {here: there for there, here in reversed(ACTIVATION_NAMES.items())}
     return {
         "model_type": "roformer",
         "architectures": ["RoFormerForMaskedLM"],
         "vocab_size": config.vocab_size + 1,
-        "embedding_size": config.embedding_width or config.width,
+        "embedding_size": variant.table_width(config.width),
         "hidden_size": config.width,
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads,
-        "intermediate_size": config.inner_width or 4 * config.width,
+        "intermediate_size": variant.inner(config.width),
         "hidden_act": activations[config.activation],
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_dropout,

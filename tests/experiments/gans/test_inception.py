@@ -22,6 +22,7 @@ from experiments.training.task import reseed
 from gan.metrics import prdc
 from gan.trained import TrainedGan
 from tests.peer_fidelity import fidelity
+from univae.checksums import file_digest
 from univae.devices import pick_device
 from univae.errors import InputError
 
@@ -284,7 +285,7 @@ def test_published_weights_are_known_by_their_digest(
     monkeypatch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
     torch.save({}, tmp_path / "weights.pth")
     assert not open_extractor(tmp_path / "weights.pth", torch.device("cpu")).is_published
-    digest = inception._digest(tmp_path / "weights.pth")
+    digest = file_digest(tmp_path / "weights.pth")
     monkeypatch.setattr(inception, "WEIGHTS_DIGEST", digest)
     assert open_extractor(tmp_path / "weights.pth", torch.device("cpu")).is_published
     name = re.search(r"-([0-9a-f]{8})\.pth", module.URL_INCEPTION_V3)
