@@ -13,7 +13,8 @@ __all__ = ["DOTS", "cleaned", "difference", "elided", "matches"]
 DOTS = "..."
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-PROGRESS = re.compile(r"(step [\d,]+(/[\d,]+)?|\s*\d+%  step [\d,]+(/[\d,]+)?) · ")
+# Lines of the progress of trainings, and the note on threads, which depends on other programs.
+PROGRESS = re.compile(r"(\s*\d+%  )?step [\d,]+(/[\d,]+)? · |note: \d+ threads?: \d+ usable cores")
 DURATION = re.compile(r"\b(\d+ min )?\d+(\.\d+)? (ms|s|seconds|min|minutes)\b(?!/)")
 RATE = re.compile(r"[\d,.]+ (\w+/s)\b")
 NUMBER = re.compile(r"((?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)")
@@ -24,7 +25,7 @@ def cleaned(output: str, folder: str) -> str:
     """Return an output as a page shows it.
 
     Left out are what carriage returns overwrite, codes of colours, the path of the page's folder,
-    lines of the progress of trainings, and the line of JSON that ``univae`` prints for programs.
+    lines of the progress of trainings with the note on threads, and the line of JSON that ``univae`` prints for programs.
     """
     lines = []
     for line in ESCAPE.sub("", output).replace(f"{folder}/", "").split("\n"):

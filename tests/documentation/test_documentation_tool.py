@@ -89,6 +89,7 @@ def test_a_page_names_its_figures_and_why_it_is_left_out() -> None:
         ("  x 1\n" + '{"x": 1}\n', "  x 1"),
         ("{not json}", "{not json}"),
         ("see /tmp/a/runs/x", "see runs/x"),
+        ("note: 1 thread: 2 usable cores, 1 not busy\nnote: 2 rows", "note: 2 rows"),
         ("step 3/9 · loss 1\n 12%  step 3/9 · loss 1\nstep 3 is fine", "step 3 is fine"),
     ],
 )
