@@ -8,7 +8,7 @@ LOWEST := .venv-lowest
 # Tests start many processes; with compiled files each of them starts faster.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-lowest extras kill fuzz check lint format types doctest coverage bench clean
+.PHONY: demo test test-all test-lowest extras kill fuzz check lint format types doctest coverage bench docs docs-outputs clean
 
 demo: $(STAMP)
 	$(BIN)/univae demo
@@ -69,6 +69,15 @@ bench: $(STAMP)
 		name=$$(basename $$script .py); \
 		[ $$name = harness ] || $(BIN)/python -m experiments.benchmarks.$$name || exit 1; \
 	done
+
+# The site, in build/site; every notebook runs once.
+docs: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Runs the blocks of the pages, and rewrites the outputs that they show; ten minutes.
+docs-outputs: $(STAMP)
+	$(BIN)/python -m tests.documentation --write README.md docs/tutorials/*.md
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

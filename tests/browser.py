@@ -37,6 +37,13 @@ LAYOUT = """() => {
     }
     return false;
   };
+  // The element that a word scrolls with; those that stay in place cover others.
+  const layer = (node) => {
+    for (let each = node; each && each !== document.body; each = each.parentElement) {
+      if (['fixed', 'sticky'].includes(getComputedStyle(each).position)) return each;
+    }
+    return null;
+  };
   const clipped = (node, box) => {
     for (let each = node; each && each !== document.body; each = each.parentElement) {
       if (getComputedStyle(each).overflowX === 'visible') continue;
@@ -54,13 +61,13 @@ LAYOUT = """() => {
     const parent = text.parentElement;
     if (['SCRIPT', 'STYLE', 'NOSCRIPT', 'TITLE', 'DESC', 'OPTION'].includes(
         parent.tagName.toUpperCase())) continue;
-    if (hidden(parent) || parent.closest('details:not([open]) > :not(summary)')) continue;
+    if (parent.closest('math') || hidden(parent) || parent.closest('details:not([open]) > :not(summary)')) continue;
     for (const match of text.data.matchAll(/[^\\s\\u200b\\u2e80-\\u9fff\\uff00-\\uffef]+/g)) {
       const range = document.createRange();
       range.setStart(text, match.index);
       range.setEnd(text, match.index + match[0].length);
       const boxes = [...range.getClientRects()].filter((box) => box.width > 1 && box.height > 1);
-      if (!boxes.length || clipped(parent, boxes[0])) continue;
+      if (!boxes.length || boxes[0].right <= 0 || clipped(parent, boxes[0])) continue;
       const lines = new Set(boxes.map((box) => Math.round(box.top / 4)));
       if (lines.size > 1 && !/[-\\u2013\\u2014\\/|.,:_=@?&]/.test(match[0])
           && !parent.closest('[data-may-break]'))
@@ -76,7 +83,7 @@ LAYOUT = """() => {
       const b = words[j];
       const width = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
       const height = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
-      if (width > 2 && height > 4 && a.parent !== b.parent)
+      if (width > 2 && height > 4 && a.parent !== b.parent && layer(a.parent) === layer(b.parent))
         faults.push(`the words ${a.word} and ${b.word} overlap`);
     }
   }

@@ -117,7 +117,7 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
     for name, extra in installation.EXTRAS.items():
         packages = re.findall(r"^[\w-]+", declared.pop(name), re.MULTILINE)
         assert tuple(packages) == extra.packages
-    assert declared.keys() == {"test", "bench"}  # of the developers
+    assert declared.keys() == {"test", "bench", "docs"}  # of the developers
 
     present = {"datasets", "huggingface-hub", "fsspec", "pandas"}
     monkeypatch.setattr(installation, "_version", lambda name: "1.0" if name in present else "")
