@@ -1,4 +1,4 @@
-"""Sessions of ``nox``: the tests on every supported Python, and the packages that a release uploads.
+"""Sessions of ``nox``: tests on every supported Python, and the packages that a release uploads.
 
 ``nox`` runs all of them, ``nox --session tests-3.12`` one; words after ``--`` go to pytest. Pythons
 that the machine lacks are skipped.
