@@ -1,4 +1,4 @@
-"""Parts of pages that are written from the library itself: its commands, and its files of results."""
+"""Parts of pages that are written from the library itself: commands, and files of results."""
 
 import json
 import subprocess
