@@ -125,6 +125,7 @@ def likelihood_item(
         "note": note,
         "totals": dict(result),
         "ladder": None,
+        "stride": rows.stride,
     }
     for name in ("log_likelihood", *columns):
         item[name] = rows.shown(name)

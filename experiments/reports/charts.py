@@ -1,0 +1,350 @@
+"""Charts as data: a title, two axes and series, which :mod:`experiments.reports.svg` draws.
+
+A series is a line, an area, bars, dots or a horizontal rule. A new form is one class with the
+methods of :class:`Series`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from experiments.reports.scales import Scale
+from experiments.training.metric_names import number_text
+
+__all__ = ["Area", "Bars", "Chart", "Dots", "Frame", "Line", "Mark", "Rule", "Series", "thinned"]
+
+Numbers: TypeAlias = Sequence[float] | np.ndarray
+
+COLOURS = 8  # of the style sheet; further series have these again, dashed
+SHADES = 7  # of dots that are coloured by a number
+MOST_POINTS = 400  # of a line: more than its pixels show
+MOST_DOTS = 2000  # of a scatter plot
+FEW = 40  # points of a line with markers
+RADIUS = 2.5  # of a marker in pixels
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An element of SVG."""
+
+    tag: str
+    attributes: dict[str, object]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class HoverPoint:
+    """A point that shows text under the pointer."""
+
+    x: float  # pixels
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The scales of a chart, and the rectangle of its axes in pixels."""
+
+    x: Scale
+    y: Scale
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def pixels(self, x: Numbers, y: Numbers) -> np.ndarray:
+        """Return the pixels (N, 2) of points, those outside of the axes at their edge."""
+        across = self.x.positions(np.asarray(x, dtype=np.float64))
+        up = self.y.positions(np.asarray(y, dtype=np.float64))
+        columns = [
+            self.left + self.width * np.clip(across, -0.01, 1.01),
+            self.top + self.height * (1 - np.clip(up, -0.01, 1.01)),
+        ]
+        return np.stack(columns, axis=-1)
+
+
+@runtime_checkable
+class Series(Protocol):
+    """What a chart draws."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the legend; empty: it has no entry there."""
+        ...
+
+    @property
+    def css(self) -> str:
+        """The classes of its colour and dashes."""
+        ...
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers that the axes must show."""
+        ...
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield its elements."""
+        ...
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield the points that show text under the pointer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over common axes."""
+
+    name: str  # of its file in plots/
+    title: str
+    series: Sequence[Series]
+    x_label: str = "step"
+    y_label: str = ""
+    is_log_x: bool = False
+    is_log_y: bool = False
+    y_range: tuple[float, float] | None = None  # None: all numbers
+    x_names: Sequence[str] = ()  # names in place of ticks at 0, 1, ...
+    shades: tuple[str, str, str] | None = None  # what colours dots: label, lowest, highest
+    alt: str = ""  # describes the chart in words; empty: the title
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points, with error bars where there are errors."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    colour: int = 0
+    errors: Numbers | None = None
+    is_faint: bool = False
+    is_dashed: bool = False
+    label: str = ""  # of its points under the pointer; empty: the name
+
+    @property
+    def css(self) -> str:
+        """The classes of colour and dashes."""
+        dashes = " dashed" if self.is_dashed or self.colour >= COLOURS else ""
+        return f"c{self.colour % COLOURS}{dashes}{' faint' if self.is_faint else ''}"
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return its numbers; errors are inside of the axes."""
+        x = np.asarray(self.x, dtype=np.float64)
+        y = np.asarray(self.y, dtype=np.float64)
+        if self.errors is None:
+            return x, y
+        errors = np.asarray(self.errors, dtype=np.float64)
+        return np.concatenate([x, x]), np.concatenate([y - errors, y + errors])
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield error bars, the line, and markers of few points."""
+        if self.errors is not None:
+            yield self._error_bars(frame)
+        points = thinned(frame.pixels(self.x, self.y))
+        yield Mark("path", {"class": f"line {self.css}", "d": _path(points)})
+        if len(self.x) <= FEW and not self.is_faint:
+            for x, y in points.tolist():
+                yield Mark("circle", {"class": self.css, "cx": _n(x), "cy": _n(y), "r": RADIUS})
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield its points with both numbers; a faint line has none."""
+        if self.is_faint:
+            return
+        points = frame.pixels(self.x, self.y)
+        count = min(len(points), MOST_POINTS)
+        chosen = np.unique(np.linspace(0, len(points) - 1, count, dtype=int))
+        name = self.label or self.name
+        for i in chosen.tolist():
+            text = f"{_text(self.x[i])}: {_text(self.y[i])}"
+            if self.errors is not None and self.errors[i]:
+                text += f" ± {self.errors[i]:.2g}"
+            yield HoverPoint(*points[i].tolist(), f"{name} at {text}" if name else text)
+
+    def _error_bars(self, frame: Frame) -> Mark:
+        y = np.asarray(self.y, dtype=np.float64)
+        errors = np.asarray(self.errors, dtype=np.float64)
+        low = frame.pixels(self.x, y - errors).tolist()
+        high = frame.pixels(self.x, y + errors).tolist()
+        parts = []
+        for (x, bottom), (_, top) in zip(low, high, strict=True):
+            parts.append(f"M{_n(x)} {_n(bottom)}V{_n(top)}")
+        return Mark("path", {"class": f"errors {self.css}", "d": "".join(parts)})
+
+
+@dataclass(frozen=True)
+class Area:
+    """The area between two curves."""
+
+    name: str
+    x: Numbers
+    low: Numbers
+    high: Numbers
+    colour: int = 0
+
+    @property
+    def css(self) -> str:
+        """The class of its colour."""
+        return f"c{self.colour % COLOURS}"
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of both curves."""
+        x = np.asarray(self.x, dtype=np.float64)
+        return np.concatenate([x, x]), np.concatenate([self.low, self.high]).astype(np.float64)
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield the area."""
+        above = frame.pixels(self.x, self.high)
+        below = frame.pixels(self.x, self.low)[::-1]
+        outline = _path(np.concatenate([above, below])) + "Z"
+        yield Mark("path", {"class": f"area {self.css}", "d": outline})
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield the points of the upper curve with the height of the area."""
+        points = frame.pixels(self.x, self.high).tolist()
+        for (x, y), at, low, high in zip(points, self.x, self.low, self.high, strict=True):
+            yield HoverPoint(x, y, f"{self.name} at {_text(at)}: {_text(high - low)}")
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars between edges (N + 1), as of a histogram."""
+
+    name: str
+    edges: Numbers
+    heights: Numbers
+    colour: int = 0
+
+    @property
+    def css(self) -> str:
+        """The class of its colour."""
+        return f"c{self.colour % COLOURS}"
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return edges and heights, and 0."""
+        heights = np.asarray(self.heights, dtype=np.float64)
+        return np.asarray(self.edges, dtype=np.float64), np.append(heights, 0.0)
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield a rectangle a bar."""
+        for left, right, top, bottom in self._boxes(frame):
+            box = {
+                "x": _n(left + 0.5),
+                "y": _n(top),
+                "width": _n(max(right - left - 1, 0.5)),
+                "height": _n(max(bottom - top, 0)),
+            }
+            yield Mark("rect", {"class": f"bar {self.css}", **box})
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield the tops of the bars with their edges and heights."""
+        for i, (left, right, top, _) in enumerate(self._boxes(frame)):
+            span = f"{_text(self.edges[i])} to {_text(self.edges[i + 1])}"
+            text = f"{span}: {_text(self.heights[i])}"
+            yield HoverPoint((left + right) / 2, top, self.name or text)
+
+    def _boxes(self, frame: Frame) -> Iterator[tuple[float, float, float, float]]:
+        bottoms = frame.pixels(self.edges, np.zeros(len(self.edges)))
+        tops = frame.pixels(self.edges[:-1], self.heights)
+        for i in range(len(self.heights)):
+            left, bottom = bottoms[i].tolist()
+            yield left, float(bottoms[i + 1, 0]), float(tops[i, 1]), bottom
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Points of a scatter plot, coloured by numbers in [0, 1] or by one colour."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    colour: int = 0
+    shades: Numbers | None = None
+    labels: Sequence[str] = ()  # under the pointer; otherwise both numbers
+    numbered: Sequence[int] = ()  # points with a number beside them, from 1
+
+    @property
+    def css(self) -> str:
+        """The class of its colour."""
+        return f"c{self.colour % COLOURS}"
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return its numbers."""
+        return np.asarray(self.x, dtype=np.float64), np.asarray(self.y, dtype=np.float64)
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield the dots; of very many every second, third, ... is left out."""
+        points = frame.pixels(self.x, self.y).tolist()
+        for i in self._shown():
+            css = self.css
+            if self.shades is not None:
+                css = f"q{round(float(self.shades[i]) * (SHADES - 1))}"
+            x, y = points[i]
+            attributes = {"class": f"dot {css}", "cx": _n(x), "cy": _n(y), "r": RADIUS}
+            yield Mark("circle", attributes)
+        for number, i in enumerate(self.numbered, start=1):
+            x, y = points[i]
+            yield Mark("text", {"class": "number", "x": _n(x + 4), "y": _n(y - 4)}, str(number))
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield the dots with their labels, or with both numbers."""
+        points = frame.pixels(self.x, self.y).tolist()
+        for i in self._shown():
+            text = self.labels[i] if self.labels else f"{_text(self.x[i])}, {_text(self.y[i])}"
+            yield HoverPoint(*points[i], text)
+
+    def _shown(self) -> list[int]:
+        step = -(-len(self.x) // MOST_DOTS) or 1
+        kept = set(range(0, len(self.x), step)) | set(self.numbered)
+        return sorted(kept)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A horizontal line across the axes, as of a threshold."""
+
+    name: str
+    y: float
+    css: str = field(default="rule")
+
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return its height."""
+        return np.empty(0), np.array([self.y])
+
+    def marks(self, frame: Frame) -> Iterator[Mark]:
+        """Yield the line."""
+        height = frame.top + frame.height * (1 - float(frame.y.positions(np.array([self.y]))[0]))
+        across = f"M{_n(frame.left)} {_n(height)}h{_n(frame.width)}"
+        yield Mark("path", {"class": "line rule", "d": across})
+
+    def hover(self, frame: Frame) -> Iterator[HoverPoint]:
+        """Yield nothing: its name is in the legend."""
+        yield from ()
+
+
+def thinned(points: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
+    """Return points (N, 2) of a line that looks the same, at most about ``most`` of them.
+
+    Of every block of points the lowest and the highest stay, so that no peak is lost.
+    """
+    if len(points) <= most:
+        return points
+    kept = []
+    for block in np.array_split(np.arange(len(points)), most // 2):
+        heights = points[block, 1]
+        kept += sorted({int(block[heights.argmin()]), int(block[heights.argmax()])})
+    return points[[0, *(i for i in kept if 0 < i < len(points) - 1), len(points) - 1]]
+
+
+def _path(points: Iterable[Sequence[float]]) -> str:
+    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
+
+
+def _n(value: float) -> str:
+    """Return pixels with one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _text(value: float) -> str:
+    number = float(value)
+    return number_text(int(number) if number.is_integer() else number)
