@@ -127,6 +127,6 @@ def likelihood_item(
         "ladder": None,
         "stride": rows.stride,
     }
-    for name in ("log_likelihood", *columns):
+    for name in ("log_likelihood", "standard_error", *columns):
         item[name] = rows.shown(name)
     return item

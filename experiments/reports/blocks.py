@@ -19,6 +19,7 @@ from experiments.reports.values import brief
 
 __all__ = [
     "Block",
+    "Cell",
     "Charts",
     "Fact",
     "Facts",

@@ -95,7 +95,8 @@ def _machine(environment: JsonObject) -> Iterator[Fact]:
     device = environment.get("device")
     if device is not None:
         threads = environment.get("threads")
-        yield Fact("device", f"{brief(device)}, {brief(threads)} threads" if threads else device)
+        words = f", {brief(threads)} thread{'s' if threads != 1 else ''}" if threads else ""
+        yield Fact("device", f"{brief(device)}{words}")
     versions = [
         f"{name} {brief(environment[name])}"
         for name in ("univae", "torch", "python")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from experiments.reports.values import flat
-from univae.checkpoint import JsonObject
+from univae.checkpoint import JsonObject, to_json
 from univae.entry_points import TRAINERS, points
 from univae.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def changed_options(run: RunFolder, command_line: str = "") -> Changed | None:
     command = trainer.load()
     bases = {"": command.defaults}
     for preset, values in command.presets.items():
-        bases[preset] = {**command.defaults, **values}
+        bases[preset] = {**command.defaults, **to_json(values)}
 
     named = _named_preset(command_line)
     if named in bases:

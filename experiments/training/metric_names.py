@@ -40,6 +40,7 @@ METRICS: dict[str, Metric] = {
     ),
     "bits_per_token": Metric("bits per token", best=min),
     "bits_per_dim": Metric("bits per dimension", best=min),
+    "log_likelihood_nats": Metric("log-likelihood", "nats", best=max),
     "elbo_nats": Metric("ELBO", "nats", best=max),
     "reconstruction_nats": Metric("reconstruction", "nats"),
     "kl_nats": Metric("KL of all layers", "nats"),

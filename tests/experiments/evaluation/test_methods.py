@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from experiments.reports.item_plots import scores
 from golden import make
 from sklearn.datasets import load_wine
 from torch import Tensor
@@ -22,7 +23,6 @@ from experiments.evaluation.proposals import PROPOSALS, proposal
 from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import COLUMNS
 from experiments.evaluation.until_precise import UntilPrecise
-from experiments.reports.item_plots import scores
 from univae.errors import InputError
 from univae.latent.spherical import HypersphericalUniform
 
