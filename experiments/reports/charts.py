@@ -4,7 +4,7 @@ A series is a line, an area, bars, dots or a horizontal rule. A new form is one 
 methods of :class:`Series`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -56,8 +56,8 @@ class Frame:
 
     def pixels(self, x: Numbers, y: Numbers) -> np.ndarray:
         """Return the pixels (N, 2) of points, those outside of the axes at their edge."""
-        across = self.x.positions(np.asarray(x, dtype=np.float64))
-        up = self.y.positions(np.asarray(y, dtype=np.float64))
+        across = self.x.positions(np.asarray(x))
+        up = self.y.positions(np.asarray(y))
         columns = [
             self.left + self.width * np.clip(across, -0.01, 1.01),
             self.top + self.height * (1 - np.clip(up, -0.01, 1.01)),
@@ -122,6 +122,9 @@ class Line:
     is_dashed: bool = False
     label: str = ""  # of its points under the pointer; empty: the name
 
+    def __post_init__(self) -> None:
+        as_arrays(self, "x", "y", "errors")
+
     @property
     def css(self) -> str:
         """The classes of colour and dashes."""
@@ -130,11 +133,9 @@ class Line:
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Return its numbers; errors are inside of the axes."""
-        x = np.asarray(self.x, dtype=np.float64)
-        y = np.asarray(self.y, dtype=np.float64)
+        x, y, errors = map(np.asarray, (self.x, self.y, self.errors))
         if self.errors is None:
             return x, y
-        errors = np.asarray(self.errors, dtype=np.float64)
         return np.concatenate([x, x]), np.concatenate([y - errors, y + errors])
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
@@ -162,8 +163,7 @@ class Line:
             yield HoverPoint(*points[i].tolist(), f"{name} at {text}" if name else text)
 
     def _error_bars(self, frame: Frame) -> Mark:
-        y = np.asarray(self.y, dtype=np.float64)
-        errors = np.asarray(self.errors, dtype=np.float64)
+        y, errors = map(np.asarray, (self.y, self.errors))
         low = frame.pixels(self.x, y - errors).tolist()
         high = frame.pixels(self.x, y + errors).tolist()
         parts = []
@@ -182,6 +182,9 @@ class Area:
     high: Numbers
     colour: int = 0
 
+    def __post_init__(self) -> None:
+        as_arrays(self, "x", "low", "high")
+
     @property
     def css(self) -> str:
         """The class of its colour."""
@@ -189,8 +192,7 @@ class Area:
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of both curves."""
-        x = np.asarray(self.x, dtype=np.float64)
-        return np.concatenate([x, x]), np.concatenate([self.low, self.high]).astype(np.float64)
+        return np.concatenate([self.x, self.x]), np.concatenate([self.low, self.high])
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
         """Yield the area."""
@@ -214,6 +216,10 @@ class Bars:
     edges: Numbers
     heights: Numbers
     colour: int = 0
+    labels: Sequence[str] = ()  # under the pointer; otherwise the edges
+
+    def __post_init__(self) -> None:
+        as_arrays(self, "edges", "heights")
 
     @property
     def css(self) -> str:
@@ -222,8 +228,7 @@ class Bars:
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Return edges and heights, and 0."""
-        heights = np.asarray(self.heights, dtype=np.float64)
-        return np.asarray(self.edges, dtype=np.float64), np.append(heights, 0.0)
+        return np.asarray(self.edges), np.append(self.heights, 0.0)
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
         """Yield a rectangle a bar."""
@@ -240,8 +245,8 @@ class Bars:
         """Yield the tops of the bars with their edges and heights."""
         for i, (left, right, top, _) in enumerate(self._boxes(frame)):
             span = f"{_text(self.edges[i])} to {_text(self.edges[i + 1])}"
-            text = f"{span}: {_text(self.heights[i])}"
-            yield HoverPoint((left + right) / 2, top, self.name or text)
+            label = self.labels[i] if self.labels else span
+            yield HoverPoint((left + right) / 2, top, f"{label}: {_text(self.heights[i])}")
 
     def _boxes(self, frame: Frame) -> Iterator[tuple[float, float, float, float]]:
         bottoms = frame.pixels(self.edges, np.zeros(len(self.edges)))
@@ -263,6 +268,9 @@ class Dots:
     labels: Sequence[str] = ()  # under the pointer; otherwise both numbers
     numbered: Sequence[int] = ()  # points with a number beside them, from 1
 
+    def __post_init__(self) -> None:
+        as_arrays(self, "x", "y", "shades")
+
     @property
     def css(self) -> str:
         """The class of its colour."""
@@ -270,7 +278,7 @@ class Dots:
 
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Return its numbers."""
-        return np.asarray(self.x, dtype=np.float64), np.asarray(self.y, dtype=np.float64)
+        return np.asarray(self.x), np.asarray(self.y)
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
         """Yield the dots; of very many every second, third, ... is left out."""
@@ -336,8 +344,16 @@ def thinned(points: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
     return points[[0, *(i for i in kept if 0 < i < len(points) - 1), len(points) - 1]]
 
 
-def _path(points: Iterable[Sequence[float]]) -> str:
-    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
+def as_arrays(series: object, *names: str) -> None:
+    """Replace the numbers of a series by arrays of float64; None stays."""
+    for name in names:
+        values = getattr(series, name)
+        if values is not None:
+            object.__setattr__(series, name, np.asarray(values, dtype=np.float64))
+
+
+def _path(points: np.ndarray) -> str:
+    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points.tolist())
 
 
 def _n(value: float) -> str:

@@ -179,7 +179,7 @@ def kl_layers(rows: Rows) -> list[Chart]:
     names = [f"layer {i}" for i in range(len(layers))]
     title = "KL of every latent layer"
     if len(complete) == 1:  # an area needs two steps
-        bars = Bars("", np.arange(len(layers) + 1), layers[:, 0])
+        bars = Bars("", range(len(layers) + 1), layers[:, 0], labels=names)
         return [Chart("kl_layers", title, [bars], x_label="", y_label=NATS, x_names=names)]
 
     tops = layers.cumsum(axis=0)

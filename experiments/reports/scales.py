@@ -48,7 +48,7 @@ class Linear:
 
     def positions(self, values: np.ndarray) -> np.ndarray:
         """Return (v - low) / (high - low)."""
-        return (np.asarray(values, dtype=np.float64) - self.low) / (self.high - self.low)
+        return (values - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class Logarithmic:
 
     def positions(self, values: np.ndarray) -> np.ndarray:
         """Return log(v / low) / log(high / low); NaN below 0."""
-        numbers = np.asarray(values, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(numbers / self.low) / math.log(self.high / self.low)
+            return np.log(values / self.low) / math.log(self.high / self.low)
 
 
 def scale_of(values: np.ndarray, *, is_log: bool = False, margin: float = MARGIN) -> Scale:
@@ -76,8 +75,7 @@ def scale_of(values: np.ndarray, *, is_log: bool = False, margin: float = MARGIN
     A logarithmic scale needs numbers above 0; where one is not, the scale is linear. A linear scale
     whose lowest number is 0 begins there.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    numbers = numbers[np.isfinite(numbers)]
+    numbers = values[np.isfinite(values)]
     if not len(numbers):
         return Linear(0.0, 1.0)
     low = float(numbers.min())
