@@ -32,7 +32,7 @@ def metrics_table(groups: Groups, values: Sequence[Compared]) -> Iterator[Block]
     rows = []
     for group, count in zip(groups.runs_of, counts, strict=True):
         rows.append([Cell(group), count, *(cells.get((key, group), Cell("")) for key in keys)])
-    heads = [METRICS[key].titled for key in keys]
+    heads = [METRICS[key].head for key in keys]
     yield Table(["group", "runs", *heads], rows, is_sortable=True, has_row_heads=True)
 
 

@@ -160,9 +160,9 @@ def configuration(content: Content) -> list[Part]:
     blocks: list[Block] = []
     changed = changed_options(content.run, str(content.environment.get("command", "")))
     if changed is not None and changed.values:
-        base = f"preset {changed.preset}" if changed.preset else "default"
+        base = f"preset {changed.preset}" if changed.preset else "defaults"
         rows = [(name, *map(_value, values)) for name, values in changed.values.items()]
-        blocks.append(Note(f"Options with another value than the {base}:"))
+        blocks.append(Note(f"Options that differ from the {base}:"))
         blocks.append(text_table(["option", "this run", base], rows))
     elif changed is not None:
         base = f"those of the preset {changed.preset}" if changed.preset else "the defaults"
@@ -179,4 +179,6 @@ def _folded(summary: str, values: Mapping[str, object]) -> list[Block]:
 
 def _value(value: object) -> str:
     """Return a value of an option for a cell; a missing one is empty, as an empty text is."""
+    if isinstance(value, list):
+        return ", ".join(map(brief, value))
     return "" if value is None else brief(value)

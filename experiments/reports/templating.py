@@ -11,7 +11,9 @@ __all__ = ["breakable", "cleaned", "render"]
 # Characters that HTML does not allow: control characters without tab and newline, surrogates.
 FORBIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
-BREAKS = re.compile(r"(?<=[/\\_=,])(?=\S)")  # after these characters a long word may be broken
+BREAKS = re.compile(
+    r"(?<=[^\s/][/\\_=,])(?=\S)"
+)  # after these characters a long word may be broken
 
 
 def render(template: str, **values: object) -> str:

@@ -19,7 +19,7 @@ class Metric:
 
     label: str
     unit: str = ""
-    short: str = ""  # in a progress line; empty: as the label
+    short: str = ""  # in a progress line and in the head of a column; empty: as the label
     # chooses the best of several runs: max or min; None: neither more nor less of it is better
     best: Callable[[list[float]], float] | None = None
 
@@ -28,17 +28,30 @@ class Metric:
         """The label with the unit in brackets."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def head(self) -> str:
+        """The short label with the unit in brackets, for the head of a column."""
+        label = self.short or self.label
+        return f"{label} ({self.unit})" if self.unit else label
+
 
 # Key in a row of metrics -> its name. Metrics without a row are stored only.
 METRICS: dict[str, Metric] = {
     "nll_nats": Metric("negative log-likelihood", "nats", "held-out NLL", best=min),
-    "nll_standard_error": Metric("its standard error over data", "nats"),
-    "effective_samples_median": Metric("effective importance samples (median)", best=max),
-    "khat_above_0.7": Metric("share of data whose k-hat is above 0.7 or none", best=min),
+    "nll_standard_error": Metric("its standard error over data", "nats", "standard error"),
+    "effective_samples_median": Metric(
+        "effective importance samples (median)", short="effective samples", best=max
+    ),
+    "khat_above_0.7": Metric(
+        "share of data whose k-hat is above 0.7 or none", short="k-hat above 0.7", best=min
+    ),
     "khat_unreliable": Metric(
-        "share of data whose k-hat is above the limit for the samples, or none", best=min
+        "share of data whose k-hat is above the limit for the samples, or none",
+        short="k-hat above the limit",
+        best=min,
     ),
     "bits_per_token": Metric("bits per token", best=min),
+    "bits_per_char": Metric("bits per character", best=min),
     "bits_per_dim": Metric("bits per dimension", best=min),
     "log_likelihood_nats": Metric("log-likelihood", "nats", best=max),
     "elbo_nats": Metric("ELBO", "nats", best=max),

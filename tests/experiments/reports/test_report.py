@@ -22,35 +22,10 @@ from experiments.reports.items import ITEM_KINDS
 from experiments.reports.page import SECTIONS, write
 from experiments.reports.templating import cleaned
 from experiments.reports.values import brief, flat
+from tests.experiments.reports.synthetic_runs import HOSTILE, make_run, validation_row
 from univae.errors import InputError
 
 VOID = ("meta", "img", "link", "input", "wbr")
-HOSTILE = "<script>alert('1 & 2')</script> \"$x^{$\" 世界 \0 \ud800"
-
-
-def validation_row(step: int, nll: float, **more: Any) -> dict[str, Any]:
-    row = {
-        "kind": "validation", "step": step, "nll_nats": nll, "nll_standard_error": 0.5,
-        "elbo_nats": -nll - 3, "reconstruction_nats": nll - 2, "kl_nats": [3.0, 1.5, 0.5],
-        "active_units": 7, "mutual_information_nats": 4.5, "mutual_information_ceiling_nats": 6.9,
-        "shuffled_gap_nats": 9.0, "verdict": HOSTILE,
-    }  # fmt: skip
-    return row | more
-
-
-def make_run(path: Path, rows: list[dict[str, Any]] | None = None, **config: Any) -> Path:
-    (path / "samples").mkdir(parents=True)
-    config = {"seed": 0, "lr": 0.1, "out": str(path), "nested": {"deep": None}} | config
-    (path / "config.json").write_text(json.dumps(config))
-    train = [
-        {"kind": "train", "step": s, "loss": 5 / (s + 1) + 2, "lr": 0.1, "tokens_per_second": 100.0}
-        for s in range(40)
-    ]
-    rows = rows if rows is not None else [*train, *(validation_row(s, 60 - s) for s in (0, 10, 20))]
-    (path / "metrics.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra'
-    )
-    return path
 
 
 @pytest.fixture
