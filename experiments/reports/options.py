@@ -54,7 +54,7 @@ def _named_preset(command_line: str) -> str | None:
     except ValueError:  # a quotation is not closed
         return None
     preset = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if word == PRESET:
             preset = following
         elif word.startswith(f"{PRESET}="):
