@@ -16,12 +16,13 @@ from experiments.cli.commands import run
 from experiments.data.outputs import Output, output_file
 from experiments.evaluation.open_run import open_run
 from experiments.gans.samples import strip
-from experiments.reports import curves
 from experiments.reports.blocks import Block, Charts, Note, Part, Picture, facts, text_table
+from experiments.reports.charts import Chart
 from experiments.reports.comparison import Compared, compared, data_sets, feature_spaces
 from experiments.reports.comparison_blocks import metrics_table, options_table
 from experiments.reports.comparison_files import WRITERS
 from experiments.reports.groups import Groups, group_runs
+from experiments.reports.metric_curves import COMPARED, overlay
 from experiments.reports.page import document
 from experiments.reports.values import brief
 from experiments.training.metric_names import duration_text
@@ -199,14 +200,14 @@ def _at_equal_time(groups: Groups, minutes: float) -> Iterator[Part]:
     yield Part("At equal time", [Note(note), *metrics_table(groups, compared(groups, seconds))])
 
 
-def _charts(groups: Groups) -> list[curves.Chart]:
+def _charts(groups: Groups) -> list[Chart]:
     rows_of = {
         group: [folder.rows("validation") for folder in members]
         for group, members in groups.runs_of.items()
     }
-    charts = []
-    for metric in curves.COMPARED:
-        charts += curves.overlay(rows_of, metric)
+    charts: list[Chart] = []
+    for metric in COMPARED:
+        charts += overlay(rows_of, metric)
     return charts
 
 

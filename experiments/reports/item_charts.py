@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.reports.charts import Bars, Chart, Dots, Line, Rule
+from experiments.reports.charts import Chart
+from experiments.reports.series import Bars, Dots, Line, Rule
 from experiments.reports.values import brief
 from univae.checkpoint import JsonObject
 
@@ -72,16 +73,20 @@ def _khat(item: JsonObject) -> Chart | None:
 def _chains(item: JsonObject) -> Chart | None:
     """Return the effective chains of each datum by its log-likelihood."""
     dots = _scatter(item, "effective_chains")
+    if dots is None:
+        return None
     title = "Effective chains of each datum"
-    return dots and Chart("chains", title, [dots], LOG_LIKELIHOOD, "effective chains")
+    return Chart("chains", title, [dots], LOG_LIKELIHOOD, "effective chains")
 
 
 def _samples(item: JsonObject) -> Chart | None:
     """Return the number of samples of each datum by its log-likelihood."""
     dots = _scatter(item, "samples")
+    if dots is None:
+        return None
     title = "Samples of each datum"
     label = "importance samples"
-    return dots and Chart("samples", title, [dots], LOG_LIKELIHOOD, label, is_log_y=True)
+    return Chart("samples", title, [dots], LOG_LIKELIHOOD, label, is_log_y=True)
 
 
 def _scatter(item: JsonObject, name: str) -> Dots | None:

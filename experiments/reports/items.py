@@ -7,7 +7,6 @@ a ``title`` and the keys that the function reads.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import TypeAlias
 
 from experiments.reports import item_charts
@@ -145,7 +144,7 @@ def _note(item: JsonObject) -> list[Block]:
 def _fact(key: str, value: object) -> Fact:
     """Return a result in words; a number with its unit."""
     metric = metric_of(key)
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         number = int(value) if float(value).is_integer() else float(value)
         return Fact(metric.label, number_text(number), metric.unit, is_number=True)
     text = "\n".join(map(str, value)) if isinstance(value, list) else brief(value)

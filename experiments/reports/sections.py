@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import median
 from urllib.parse import quote
 
-from experiments.reports import curves
+from experiments.reports import curves, metric_curves
 from experiments.reports.blocks import (
     Block,
     Fact,
@@ -109,13 +109,13 @@ def latents(content: Content) -> list[Part]:
 
 def similarity(content: Content) -> list[Part]:
     """Return rank correlation, recall and generation of a sentence model, by step."""
-    charts = curves.lines(content.validations, curves.RANKS)
+    charts = metric_curves.lines(content.validations, metric_curves.RANKS)
     return part("Similarity", *content.charts(charts))
 
 
 def distances(content: Content) -> list[Part]:
     """Return the distance of generated rows to real ones by step, or why there is none."""
-    charts = curves.lines(content.validations, curves.DISTANCES)
+    charts = metric_curves.lines(content.validations, metric_curves.DISTANCES)
     last = content.validations[-1] if content.validations else {}
     reason = str(last.get("frechet_note") or "")
     warnings = [Note(reason, is_warning=True)] if reason else []
@@ -126,7 +126,7 @@ def players(content: Content) -> list[Part]:
     """Return losses, scores, penalties and gradients of both players of a GAN, by step."""
     if not any("generator_loss" in row for row in content.training):
         return []
-    charts = curves.lines(content.training, curves.PLAYERS)
+    charts = metric_curves.lines(content.training, metric_curves.PLAYERS)
     return part("Critic and generator", *content.charts(charts))
 
 

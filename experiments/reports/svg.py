@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from markupsafe import Markup
 
-from experiments.reports.charts import SHADES, Chart, Frame, Rule, Series
+from experiments.reports.charts import SHADES, Chart, Frame, Series
 from experiments.reports.scales import Linear, Scale, scale_of, tick_texts
+from experiments.reports.series import Rule
 from experiments.reports.templating import render
 
 __all__ = ["drawn", "drawn_file"]

@@ -10,17 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.reports.charts import (
-    Area,
-    Bars,
-    Chart,
-    Dots,
-    Frame,
-    Line,
-    Rule,
-    Series,
-    thinned,
-)
+from experiments.reports.charts import Chart, Frame, Series
 from experiments.reports.scales import (
     Linear,
     Logarithmic,
@@ -29,6 +19,7 @@ from experiments.reports.scales import (
     scale_of,
     tick_texts,
 )
+from experiments.reports.series import Area, Bars, Dots, Line, Rule, thinned
 from experiments.reports.svg import drawn, drawn_file
 
 FRAME = Frame(Linear(0.0, 10.0), Linear(0.0, 1.0), 100.0, 20.0, 200.0, 50.0)

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from experiments.compare import compare
-from experiments.reports import curves, demo_tables, item_charts
+from experiments.reports import curves, demo_tables, item_charts, metric_curves
 from experiments.reports.blocks import Note, Part
-from experiments.reports.charts import Area, Bars, Line, Rule
 from experiments.reports.image_grid import write_picture
 from experiments.reports.items import ITEM_KINDS
 from experiments.reports.page import SECTIONS, write
+from experiments.reports.series import Area, Bars, Line, Rule
 from experiments.reports.templating import cleaned
 from experiments.reports.values import brief, flat
 from tests.experiments.reports.synthetic_runs import HOSTILE, make_run, validation_row
@@ -274,7 +274,7 @@ def player_row(step: int) -> dict[str, Any]:
 
 def test_a_gan_has_its_distance_and_its_grids_by_step(tmp_path: Path) -> None:
     rows = [gan_row(step, 90.0 - step) for step in range(0, 50, 5)]
-    distance, shares = curves.lines(rows, curves.DISTANCES)
+    distance, shares = metric_curves.lines(rows, metric_curves.DISTANCES)
     (line,) = distance.series
     assert isinstance(line, Line)
     assert list(zip(line.x, line.y, strict=True)) == [(s, 90 - s) for s in range(0, 50, 5)]
@@ -336,7 +336,7 @@ def test_rows_without_a_finite_number_are_no_points() -> None:
         {"step": 4, "a": math.nan},
         {"step": 5, "a": 3},
     ]
-    steps, values = curves.column(rows, "a")
+    steps, values = metric_curves.column(rows, "a")
     assert (steps.tolist(), values.tolist()) == ([1, 5], [2, 3])
 
 
