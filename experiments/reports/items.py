@@ -33,7 +33,7 @@ __all__ = ["ITEM_KINDS", "item_parts"]
 Renderer: TypeAlias = Callable[[Content, int, JsonObject], list[Block]]
 
 # Exceptions that a damaged item causes.
-DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError)
+DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 WORST = 100  # data in the table of scores
 # Columns of the table of scores, with their heads.
 SCORES = {

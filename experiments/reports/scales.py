@@ -15,6 +15,8 @@ DECADE = (1, 2, 5)  # ticks within a decade
 FEW_DECADES = 2.5  # fewer have ticks within each decade
 MARGIN = 0.04  # of the range, below the lowest and above the highest number
 EPSILON = 1e-9  # of a step: tolerance of the first and the last tick
+LARGEST = 1e100  # larger numbers are at the edge
+SMALLEST_SPAN = 1e-100
 THOUSANDS = 1e4  # from here on in thousands
 MILLIONS = 1e7  # from here on in millions
 SMALLEST = 1e-3  # below with an exponent
@@ -66,7 +68,7 @@ class Logarithmic:
     def positions(self, values: np.ndarray) -> np.ndarray:
         """Return log(v / low) / log(high / low); NaN below 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(values / self.low) / math.log(self.high / self.low)
+            return (np.log(values) - math.log(self.low)) / math.log(self.high / self.low)
 
 
 def scale_of(values: np.ndarray, *, is_log: bool = False, margin: float = MARGIN) -> Scale:
@@ -75,17 +77,18 @@ def scale_of(values: np.ndarray, *, is_log: bool = False, margin: float = MARGIN
     A logarithmic scale needs numbers above 0; where one is not, the scale is linear. A linear scale
     whose lowest number is 0 begins there.
     """
-    numbers = values[np.isfinite(values)]
+    numbers = np.clip(values[np.isfinite(values)], -LARGEST, LARGEST)
     if not len(numbers):
         return Linear(0.0, 1.0)
     low = float(numbers.min())
     high = float(numbers.max())
-    if is_log and low > 0:
-        factor = (high / low) ** margin if high > low else 2.0
+    is_point = high - low <= max(EPSILON * max(abs(low), abs(high)), SMALLEST_SPAN)
+    if is_log and low > SMALLEST_SPAN:
+        factor = 2.0 if is_point else (high / low) ** margin
         return Logarithmic(low / factor, high * factor)
     room = margin * (high - low)
-    if high == low:
-        room = abs(high) / 10 or 1.0
+    if is_point:
+        room = max(abs(high) / 10, SMALLEST_SPAN) if high else 1.0
     return Linear(low - room if low else 0.0, high + room)
 
 
@@ -100,7 +103,7 @@ def linear_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]
     step = next(power * factor for factor in STEPS if power * factor >= rough * (1 - EPSILON))
     first = math.ceil(low / step - EPSILON)
     last = math.floor(high / step + EPSILON)
-    return [round(number * step, 12) + 0.0 for number in range(first, last + 1)]
+    return [_rounded(number * step) for number in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -119,7 +122,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         for factor in factors:
             tick = factor * 10.0**power
             if low * (1 - EPSILON) <= tick <= high * (1 + EPSILON):
-                ticks.append(round(tick, 12) if tick > SMALLEST else tick)
+                ticks.append(_rounded(tick))
     return ticks if len(ticks) > 2 else linear_ticks(low, high)
 
 
@@ -143,6 +146,11 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     for tick in scaled:
         texts.append(f"{tick:.{decimals}f}{unit if tick else ''}")
     return texts
+
+
+def _rounded(value: float) -> float:
+    """Return a number without the errors of its last digits; 0 in place of -0."""
+    return float(f"{value:.12g}") + 0.0
 
 
 def _decimals(value: float) -> int:

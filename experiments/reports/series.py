@@ -34,6 +34,8 @@ class Line:
 
     def __post_init__(self) -> None:
         as_arrays(self, "x", "y", "errors")
+        kept = np.isfinite(self.x) & np.isfinite(self.y)
+        keep(self, kept, "x", "y", "errors")
 
     @property
     def css(self) -> str:
@@ -95,6 +97,8 @@ class Area:
 
     def __post_init__(self) -> None:
         as_arrays(self, "x", "low", "high")
+        kept = np.isfinite(self.low) & np.isfinite(self.high)
+        keep(self, kept, "x", "low", "high")
 
     @property
     def css(self) -> str:
@@ -109,7 +113,7 @@ class Area:
         """Yield the area."""
         above = frame.pixels(self.x, self.high)
         below = frame.pixels(self.x, self.low)[::-1]
-        outline = _path(np.concatenate([above, below])) + "Z"
+        outline = _path(np.concatenate([above, below]))
         yield Mark("path", {"class": f"area {self.css}", "d": outline})
 
     def hover(self, frame: Frame) -> Iterator[HoverPoint]:
@@ -192,16 +196,19 @@ class Dots:
         return np.asarray(self.x), np.asarray(self.y)
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
-        """Yield the dots; of very many every second, third, ... is left out."""
+        """Yield the dots; of very many every second, third, ... is left out, as is NaN."""
         points = frame.pixels(self.x, self.y).tolist()
         for i in self._shown():
             css = self.css
-            if self.shades is not None:
+            if self.shades is not None and np.isfinite(self.shades[i]):
                 css = f"q{round(float(self.shades[i]) * (SHADES - 1))}"
             x, y = points[i]
             attributes = {"class": f"dot {css}", "cx": _n(x), "cy": _n(y), "r": RADIUS}
             yield Mark("circle", attributes)
+        shown = set(self._shown())
         for number, i in enumerate(self.numbered, start=1):
+            if i not in shown:
+                continue
             x, y = points[i]
             yield Mark("text", {"class": "number", "x": _n(x + 4), "y": _n(y - 4)}, str(number))
 
@@ -216,7 +223,8 @@ class Dots:
     def _shown(self) -> list[int]:
         step = -(-len(self.x) // MOST_DOTS) or 1
         kept = set(range(0, len(self.x), step)) | set(self.numbered)
-        return sorted(kept)
+        finite = np.isfinite(self.x) & np.isfinite(self.y)
+        return [i for i in sorted(kept) if finite[i]]
 
 
 @dataclass(frozen=True)
@@ -264,8 +272,17 @@ def as_arrays(series: object, *names: str) -> None:
             object.__setattr__(series, name, np.asarray(values, dtype=np.float64))
 
 
+def keep(series: object, kept: np.ndarray, *names: str) -> None:
+    """Leave out the numbers of a series where ``kept`` is false."""
+    for name in names:
+        values = getattr(series, name)
+        if values is not None:
+            object.__setattr__(series, name, values[kept])
+
+
 def _path(points: np.ndarray) -> str:
-    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points.tolist())
+    pairs = [f"{_n(x)} {_n(y)}" for x, y in points.tolist()]
+    return "M" + "L".join(pairs) if pairs else ""
 
 
 def _n(value: float) -> str:

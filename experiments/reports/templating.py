@@ -10,6 +10,8 @@ __all__ = ["breakable", "cleaned", "render"]
 
 # Characters that HTML does not allow: control characters without tab and newline, surrogates.
 FORBIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+SPACES = re.compile(r"(\s+)")
+LONGEST_WORD = 16  # characters of a word that is never broken inside
 REPLACEMENT = "\ufffd"
 BREAKS = re.compile(
     r"(?<=[^\s/][/\\_=,])(?=\S)"
@@ -31,13 +33,16 @@ def cleaned(text: str) -> str:
 
 
 def breakable(text: object) -> Markup:
-    """Return a text that a browser may break after slashes and other joints of paths.
+    """Return a text whose long words a browser may break after slashes and other joints of paths.
 
-    >>> breakable("runs/<a>")
-    Markup('runs/<wbr>&lt;a&gt;')
+    >>> breakable("max_length of data/of_the_project/<a>")
+    Markup('max_length of data/<wbr>of_<wbr>the_<wbr>project/<wbr>&lt;a&gt;')
     """
-    parts = BREAKS.split(str(text))
-    return Markup("<wbr>").join(escape(part) for part in parts)
+    pieces = []
+    for piece in SPACES.split(str(text)):
+        parts = BREAKS.split(piece) if len(piece) > LONGEST_WORD else [piece]
+        pieces.append(Markup("<wbr>").join(escape(part) for part in parts))
+    return Markup("").join(pieces)
 
 
 @cache

@@ -89,7 +89,7 @@ def test_points_are_at_their_pixels() -> None:
         ("200", "20"),
     ]
     (area,) = Area("a", [0, 10], [0.0, 0.0], [0.5, 1.0]).marks(FRAME)
-    assert area.attributes["d"] == "M100 45L300 20L300 70L100 70Z"
+    assert area.attributes["d"] == "M100 45L300 20L300 70L100 70"
     (bar,) = Bars("", [0, 10], [0.5]).marks(FRAME)
     assert (bar.attributes["y"], bar.attributes["height"]) == ("45", "25")
     (rule,) = Rule("limit", 0.5).marks(FRAME)
@@ -161,3 +161,17 @@ def test_a_legend_names_each_series_once_and_wraps() -> None:
 def test_single_and_equal_numbers_can_be_drawn() -> None:
     for line in (Line("a", [3], [4.0]), Line("a", [0, 1], [5.0, 5.0]), Line("a", [0, 0], [0, 0])):
         ElementTree.fromstring(drawn_file(Chart("a", "title", [line], is_log_y=True)))
+
+
+numbers = st.lists(st.floats(), min_size=1, max_size=5)
+
+
+@given(numbers, numbers, st.booleans())
+def test_any_numbers_can_be_drawn(x: list[float], y: list[float], is_log: bool) -> None:
+    count = min(len(x), len(y))
+    series = [Line("a", x[:count], y[:count]), Dots("b", y[:count], x[:count])]
+    chart = Chart("a", "title", series, is_log_x=is_log, is_log_y=is_log)
+    text = drawn_file(chart)
+    ElementTree.fromstring(text)
+    assert "nan" not in text
+    assert "inf" not in text
