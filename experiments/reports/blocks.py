@@ -186,6 +186,7 @@ class Part:
 
     title: str
     blocks: Sequence[Block]
+    related: Sequence[str] = ()  # titles of parts to link to, where the page has them
 
     @property
     def anchor(self) -> str:

@@ -34,6 +34,7 @@ Renderer: TypeAlias = Callable[[Content, int, JsonObject], list[Block]]
 
 # Exceptions that a damaged item causes.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+WORST_TITLE = "The least likely"  # what the titles of items of the lowest scores begin with
 WORST = 100  # data in the table of scores
 # Columns of the table of scores, with their heads.
 SCORES = {
@@ -71,8 +72,18 @@ def item_parts(content: Content, kind: str) -> list[Part]:
             reason = f"{type(error).__name__}: {error}"
             words = f"cannot be shown, its file in samples/ is damaged ({reason})"
             blocks = [Note(words, is_warning=True)]
-        parts.append(Part(str(item["title"]), blocks))
+        parts.append(Part(str(item["title"]), blocks, _related(content, item)))
     return parts
+
+
+def _related(content: Content, item: JsonObject) -> list[str]:
+    """Return the titles of the least likely data for scores, and those of scores for these."""
+    if item["kind"] == "likelihood":
+        titles = [str(other["title"]) for other in content.items]
+        return [title for title in titles if title.startswith(WORST_TITLE)]
+    if str(item["title"]).startswith(WORST_TITLE):
+        return [str(other["title"]) for other in content.items if other["kind"] == "likelihood"]
+    return []
 
 
 def _likelihood(content: Content, number: int, item: JsonObject) -> list[Block]:

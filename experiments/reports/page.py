@@ -49,8 +49,15 @@ def document(title: str, head_blocks: Sequence[Block], parts: Sequence[Part]) ->
             anchor = f"{part.anchor}-{number}"
             number += 1
         anchors[anchor] = part
+    anchor_of: dict[str, str] = {}
+    for anchor, part in anchors.items():
+        anchor_of.setdefault(part.title, anchor)
     return render(
-        "page.html", title=title, heading=title, head=head_blocks, parts=list(anchors.items())
+        "page.html",
+        title=title,
+        head=head_blocks,
+        parts=list(anchors.items()),
+        anchor_of=anchor_of,
     )
 
 

@@ -1,6 +1,6 @@
 """The parts of a report; a function returns none where the run has no data for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from urllib.parse import quote
 
@@ -44,14 +44,18 @@ __all__ = [
 
 # Keys of a validation that follow its numbers, with their labels.
 WORDS = {"verdict": "use of the latents", "feature_space": "feature space", "step": "at step"}
+# Parts that show what a GAN generates, and how it is measured.
+GENERATED = ("Metrics, floor and known faults", "Images of the same latents by step")
+# Parts with curves of the numbers of a validation.
+CURVES = ("Curves", "Use of the latent variables", "Similarity", "Distance to real data")
 MOST_GRIDS = 40  # of generated images by step, that a page embeds
 MOST_GRID_BYTES = 2**23  # of all of them
 GRIDS = "step_*.png"  # their files
 
 
-def part(title: str, *blocks: Block) -> list[Part]:
-    """Return a part of these blocks; none without a block."""
-    return [Part(title, blocks)] if blocks else []
+def part(title: str, *blocks: Block, related: Sequence[str] = ()) -> list[Part]:
+    """Return a part of these blocks, with links to related parts; none without a block."""
+    return [Part(title, blocks, related)] if blocks else []
 
 
 def headline(content: Content) -> list[Part]:
@@ -68,7 +72,7 @@ def headline(content: Content) -> list[Part]:
         text = f"{median(speeds):,.0f}"
         unit = f"{kind_of(content.run).speed}/s"
         lines.append(Fact("training speed, median", text, unit, is_number=True))
-    return part("Best validation", *([Facts(lines)] if lines else []))
+    return part("Best validation", *([Facts(lines)] if lines else []), related=CURVES)
 
 
 def notes(content: Content) -> list[Part]:
@@ -119,7 +123,8 @@ def distances(content: Content) -> list[Part]:
     last = content.validations[-1] if content.validations else {}
     reason = str(last.get("frechet_note") or "")
     warnings = [Note(reason, is_warning=True)] if reason else []
-    return part("Distance to real data", *warnings, *content.charts(charts))
+    blocks = [*warnings, *content.charts(charts)]
+    return part("Distance to real data", *blocks, related=GENERATED)
 
 
 def players(content: Content) -> list[Part]:

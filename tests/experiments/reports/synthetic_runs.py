@@ -124,6 +124,8 @@ def text_run(path: Path, **options: Any) -> Path:
             {"kind": "texts", "title": "Edits", "columns": ["layer", "text", "kept"],
              "rows": [["", "Returns a list.", ""], ["0", "Returns a new list of names.", "58%"]]},
             likelihood_item(),
+            {"kind": "texts", "title": "The least likely texts, the lowest first",
+             "columns": ["text", "log-likelihood, nats"], "rows": [["A long text.", "-412.10"]]},
         ],
     )  # fmt: skip
     return path

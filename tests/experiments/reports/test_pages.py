@@ -77,6 +77,19 @@ def test_contents_lead_to_every_part_and_back(page: Any) -> None:
     assert page.evaluate("window.scrollY") == 0
 
 
+def test_related_parts_are_linked(page: Any) -> None:
+    links = page.eval_on_selector_all(
+        ".related a", "links => links.map(a => [a.closest('section').id, a.hash.slice(1)])"
+    )
+    worst = "the-least-likely-texts-the-lowest-first"
+    scores = "log-likelihood-of-test-64-importance-samples-posterior"
+    assert [scores, worst] in links
+    assert [worst, scores] in links
+    assert ["best-validation", "curves"] in links
+    ids = page.eval_on_selector_all("section", "parts => parts.map(part => part.id)")
+    assert {target for _, target in links} <= set(ids)
+
+
 def test_a_chart_shows_the_value_under_the_pointer(page: Any) -> None:
     chart = page.locator("figure", has_text="Negative log-likelihood of held-out data").locator(
         "svg"
