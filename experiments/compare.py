@@ -173,7 +173,9 @@ def _head(groups: Groups) -> list[Block]:
 
 def _parts(groups: Groups, values: Sequence[Compared], minutes: float) -> Iterator[Part]:
     note = "Every run counts with its best validation; mean ± standard deviation over the runs of "
-    note += "a group. The best mean of a metric is marked."
+    note += "a group."
+    if any(value.best for value in values):
+        note += " The best mean of a metric is marked."
     yield Part("Metrics", [Note(note), *metrics_table(groups, values)])
     if groups.options:
         yield Part("Options that differ", list(options_table(groups)))
