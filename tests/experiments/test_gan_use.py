@@ -268,7 +268,7 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
 ) -> None:
     small = {name: METHODS[name] | TINY | {"network": "conv"} for name in ("gn", "sn")}
     monkeypatch.setattr(wgan_images, "METHODS", small)
-    monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 3)
+    monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 100)
     monkeypatch.setattr(
         wgan_images, "run_all", lambda jobs, at_once: {job.name: run_here(job) for job in jobs}
     )
