@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("experiments.encode", "write the latents of data, or sentence vectors, to a file"),
     "similar": ("experiments.similar", "generate texts similar to one, ranked"),
     "search": ("experiments.search", "find the texts of a file nearest to one"),
+    "explore": ("experiments.explore", "show what a trained model does in the browser"),
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "impute": ("experiments.impute", "fill the missing cells of a table"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
@@ -124,6 +125,9 @@ def run(
             with stop:
                 _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
         except KeyboardInterrupt as error:
+            result = getattr(error, "result", None)
+            if result is not None and is_first_process():
+                print(_as_json(result), flush=True)
             _end_interrupted(name, str(error))
         except Exception as error:
             if stop.requested:  # a library has turned the interruption into one of its own

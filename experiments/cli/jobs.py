@@ -40,7 +40,17 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "use",
-        ("sample", "reconstruct", "interpolate", "edit", "encode", "impute", "similar", "search"),
+        (
+            "sample",
+            "reconstruct",
+            "interpolate",
+            "edit",
+            "encode",
+            "impute",
+            "similar",
+            "search",
+            "explore",
+        ),
         "univae sample runs/mine --count 5",
     ),
     Job(

@@ -37,10 +37,15 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a training command, which has saved what it had finished.
+    """A signal stopped a command; one that trains has saved what it had finished.
 
-    A command exits with 130, whatever the signal.
+    A command exits with 130, whatever the signal. ``result`` is the result of one that runs until
+    it is stopped, None for others.
     """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class PeerEnded(RuntimeError):
