@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from density.score_results import Scores
 from experiments.data.contents import Column, plain
+from experiments.explorer.panels import ChoiceField
 from experiments.reports.html import brief, items, table
 
-__all__ = ["columns_table", "named", "notes_list", "scores_table"]
+__all__ = ["PROPOSAL_FIELD", "columns_table", "named", "notes_list", "scores_table"]
 
+# How importance samples are drawn.
+PROPOSAL_FIELD = ChoiceField(
+    "Proposal",
+    ("posterior", "auto"),
+    "posterior",
+    "posterior: seconds; auto: a proposal fitted to each, and more samples, minutes",
+)
 DIGITS = 2  # behind the point, of log-likelihoods in nats
 
 

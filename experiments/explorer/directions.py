@@ -22,7 +22,8 @@ from torch import Tensor
 __all__ = ["principal_components", "sensitive_directions"]
 
 DIFFERENCE = 0.05  # half the distance between the two points of a difference quotient
-SMALLEST_SHARE = 1e-6  # of the largest deviation, that a component must have
+TWO = 2  # codes, which vary along a direction
+SMALLEST = 1e-6  # deviation of codes, where that of the prior is about 1; less is rounding
 
 
 def principal_components(codes: Float[Tensor, "N d"], count: int) -> Float[Tensor, "components d"]:
@@ -31,10 +32,12 @@ def principal_components(codes: Float[Tensor, "N d"], count: int) -> Float[Tenso
     There are fewer than ``count`` where the codes vary along fewer directions. The largest
     coordinate of a component is positive.
     """
+    if len(codes) < TWO:
+        return codes[:0]
     centred = codes.double() - codes.double().mean(0)
     _, singular_values, axes = torch.linalg.svd(centred, full_matrices=False)
-    deviations = singular_values / max(1, len(codes) - 1) ** 0.5
-    kept = deviations > SMALLEST_SHARE * deviations.max().clamp_min(SMALLEST_SHARE)
+    deviations = singular_values / (len(codes) - 1) ** 0.5
+    kept = deviations > SMALLEST
     components = _with_positive_peak(axes[kept]) * deviations[kept, None]
     return components[:count].to(codes.dtype)
 

@@ -68,6 +68,15 @@ class LatentSliders:
             fields += [slider(group, number) for number in range(1, len(components) + 1)]
         return fields
 
+    @property
+    def missing(self) -> str:
+        """A sentence on the layers without a slider, after a blank; nothing if there are none."""
+        fixed = [layer for layer, components in self.directions.items() if not len(components)]
+        if not fixed:
+            return ""
+        names = ", ".join(map(str, fixed))
+        return f" The codes of all these data are equal in layer {names}, which has no slider."
+
     def moved(self, z: Tensor, offsets: Sequence[float]) -> Tensor:
         """Return latents (N, *event) moved by an offset for each of :attr:`fields`.
 

@@ -34,15 +34,17 @@ NO_PROXY = "NO_PROXY"
 MARKS = "\\`*_{}[]<>()#+-.!|~$&"  # that Markdown may read as its own
 
 STYLE = """
-.answer table { border-collapse: collapse; width: 100%; }
-.answer th, .answer td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
-  border: 0; border-bottom: 1px solid var(--border-color-primary);
-  white-space: pre-wrap; overflow-wrap: break-word; unicode-bidi: isolate; }
-.answer th { font-weight: 600; }
+.gradio-container { --font: system-ui, sans-serif; max-width: 76rem !important; }
+.answer .prose table, .answer .prose tr { border: 0; }
+.answer .prose table { border-collapse: collapse; width: auto; margin: 0 0 1rem; }
+.answer .prose th, .answer .prose td { text-align: left; vertical-align: top; border: 0;
+  border-bottom: 1px solid var(--border-color-primary); padding: .3rem 1rem .3rem 0;
+  min-width: 5rem; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.answer .prose th { font-weight: 600; color: var(--body-text-color-subdued); }
 .answer { overflow-x: auto; }
-.answer figure { margin: 0; }
+.answer figure { margin: 0 0 1rem; }
 .answer img { max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }
-.answer ul { margin: .8rem 0 0; padding-left: 1.2rem; list-style: disc; }
+.answer ul { margin: 0; padding-left: 1.2rem; list-style: disc; }
 .answer .warning { border-left: 4px solid #c33; padding-left: .8rem; }
 """
 
@@ -136,9 +138,13 @@ def _add(gradio: Gradio, panel: Panel) -> None:
             triggers.append(widget.release)
         if isinstance(field, TextField) and field.lines == 1:
             triggers.append(widget.submit)
+
+    def html(*values: Any) -> str:
+        return f"<div data-may-break>{panel.answer(*values)}</div>"  # long words of a model
+
     gradio.on(
         triggers,
-        panel.answer,
+        html,
         widgets,
         answer,
         concurrency_limit=1,
@@ -201,7 +207,7 @@ WIDGETS: Mapping[type, Callable[[Gradio, Any], Widget]] = {
 
 
 def _theme(gradio: Gradio) -> Any:
-    return gradio.themes.Default(font=FONTS, font_mono=MONOSPACE)
+    return gradio.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE)
 
 
 def _plain(text: str) -> str:
@@ -226,9 +232,7 @@ def _free_port(port: int) -> int:
 
 def _taken(port: int) -> InputError:
     if port:
-        return InputError(
-            f"--port {port} cannot be used: another program has it; give 0 or another"
-        )
+        return InputError(f"--port {port}: another program has it; give another number, or 0")
     last = FIRST_PORT + PORTS - 1
     return InputError(f"the ports {FIRST_PORT} to {last} are taken; give --port another number")
 

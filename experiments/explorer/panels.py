@@ -165,10 +165,7 @@ class Panel:
     button: str = "Show"
 
     def answer(self, *values: Any) -> str:
-        """Return the answer to the values of the widgets; a line that says what is wrong, if any is.
-
-        Only bugs raise.
-        """
+        """Return the answer to the values of the widgets, or a line on what is wrong with them."""
         if self.act is None:
             return ""
         try:

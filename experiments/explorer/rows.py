@@ -9,7 +9,12 @@ import torch
 import density
 from density.score_results import Scores
 from density.trained import TrainedDensity
-from experiments.explorer.answers import columns_table, notes_list, scores_table
+from experiments.explorer.answers import (
+    PROPOSAL_FIELD,
+    columns_table,
+    notes_list,
+    scores_table,
+)
 from experiments.explorer.latents import LatentSliders
 from experiments.explorer.panels import ChoicesField, NumberField, Panel
 from experiments.images.row_outputs import pairs_picture, picture
@@ -74,7 +79,7 @@ def _panels_of(run: TrainedDensity, rows: Rows) -> list[Panel]:
             "Latents",
             "Each slider moves the latent of a row along a principal component of the codes of "
             f"{len(codes)} {thing} of {rows.source}; 1 is their standard deviation. Shown are the "
-            "original, its reconstruction, and the moved one.",
+            f"original, its reconstruction, and the moved one.{sliders.missing}",
             (row, *sliders.fields),
             partial(_move, run, rows, sliders),
         ),
@@ -95,7 +100,8 @@ def _panels_of(run: TrainedDensity, rows: Rows) -> list[Panel]:
             f"of {rows.source}. Where k-hat is large an estimate is no more than a lower bound.",
             (
                 NumberField("Rows to score", min(200, len(rows)), at_least(1, MOST_SCORED)),
-                NumberField("Importance samples", 64, at_least(1, 10_000), "of each row, at least"),
+                NumberField("Importance samples", 64, at_least(1, 10_000), "of each row"),
+                PROPOSAL_FIELD,
                 NumberField("Show", min(8, len(rows)), at_least(1, MOST_DRAWS)),
             ),
             partial(_least_likely, run, rows),
@@ -146,10 +152,12 @@ def redrawn(
         return run.from_model(run.decode(torch.cat((z, drawn))))
 
 
-def worst(run: TrainedDensity, rows: Rows, count: int, samples: int) -> tuple[Scores, list[int]]:
+def worst(
+    run: TrainedDensity, rows: Rows, count: int, samples: int, proposal: str
+) -> tuple[Scores, list[int]]:
     """Return the scores of the first ``count`` rows, and their numbers, the least likely first."""
     x = rows.inputs(slice(0, min(count, len(rows)))).to(run.device)
-    scores = density.score(run.model, x, samples)
+    scores = density.score(run.model, x, samples, proposal)
     return scores, np.argsort(scores.log_likelihood, kind="stable").tolist()
 
 
@@ -195,8 +203,10 @@ def _sample(run: TrainedDensity, count: int, seed: int) -> str:
     return _shown(run, [f"draw {i}" for i in range(1, count + 1)], rows)
 
 
-def _least_likely(run: TrainedDensity, rows: Rows, count: int, samples: int, shown: int) -> str:
-    scores, order = worst(run, rows, count, samples)
+def _least_likely(
+    run: TrainedDensity, rows: Rows, count: int, samples: int, proposal: str, shown: int
+) -> str:
+    scores, order = worst(run, rows, count, samples, proposal)
     chosen = order[:shown]
     names = [f"row {row}" for row in chosen]
     numbers = {"row": range(len(scores))}

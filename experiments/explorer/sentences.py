@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 
 from experiments.data.texts import TextFiles
 from experiments.explorer.answers import notes_list
@@ -21,7 +22,12 @@ __all__ = ["Corpus", "cosines_of", "sentence_panels"]
 MOST_RESULTS = 100
 MOST_SAMPLES = 2000
 MOST_COMPARED = 20  # texts
-EXAMPLE = "how do I learn to play the piano"
+EXAMPLE_COUNT = 3
+EXAMPLES = (
+    "how do I learn to play the piano",
+    "how can I learn piano",
+    "where can I buy a piano",
+)
 PRECISION = "float32"  # of the vectors of a corpus
 
 
@@ -45,6 +51,10 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.vectors.matrix)
 
+    def first(self, count: int) -> list[str]:
+        """Return the first ``count`` different texts."""
+        return list(dict.fromkeys(islice(self.files.read(), 10 * count)))[:count]
+
     def nearest(self, text: str, count: int) -> RankedTexts:
         """Return the texts with the largest cosine to ``text``, the best first."""
         index = open_index("exact", self.vectors, count)
@@ -58,7 +68,8 @@ class Corpus:
 
 def sentence_panels(run: TrainedSimilar, corpus: Corpus | None = None) -> list[Panel]:
     """Return the panels of a sentence model, with a search of ``corpus`` if there is one."""
-    text = TextField("Text", EXAMPLE)
+    examples = corpus.first(EXAMPLE_COUNT) if corpus is not None else EXAMPLES
+    text = TextField("Text", examples[0])
     results = NumberField("Results", 10, at_least(1, MOST_RESULTS))
     if corpus is None:
         nearest = Panel(
@@ -95,13 +106,7 @@ def sentence_panels(run: TrainedSimilar, corpus: Corpus | None = None) -> list[P
         Panel(
             "Compare",
             "The cosine of every pair of texts: 1 for vectors of the same direction.",
-            (
-                TextField(
-                    "Texts, one a line",
-                    f"{EXAMPLE}\nhow can I learn piano\nwhere can I buy a piano",
-                    lines=4,
-                ),
-            ),
+            (TextField("Texts, one a line", "\n".join(examples), lines=4),),
             partial(_compare, run),
             button="Compare",
         ),
@@ -147,10 +152,10 @@ def _nearest(run: TrainedSimilar, corpus: Corpus, text: str, count: int) -> str:
 
 def _compare(run: TrainedSimilar, lines: str) -> str:
     texts = [line.strip() for line in lines.splitlines() if line.strip()][:MOST_COMPARED]
-    head = ["", "text", *map(str, range(1, len(texts) + 1))]
+    head = ["", *map(str, range(1, len(texts) + 1))]
     rows = []
     for number, (text, cosines) in enumerate(zip(texts, cosines_of(run, texts), strict=True), 1):
-        rows.append([number, text, *(f"{cosine:.2f}" for cosine in cosines)])
+        rows.append([f"{number}. {text}", *(f"{cosine:.2f}" for cosine in cosines)])
     return table(head, rows) + notes_list(_notes(run, texts))
 
 
