@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gan.labels import class_numbers
+from gan.labels import Labels, class_numbers
 from gan.players import Players
 from gan.truncation import truncated_normal
 from gan.units import DataUnits
@@ -121,7 +121,7 @@ class TrainedGan(Trained):
     def sample(
         self,
         count: int,
-        labels: ArrayLike | None = None,
+        labels: Labels | None = None,
         seed: int | None = None,
         truncation: float | None = None,
     ) -> Rows:
@@ -187,7 +187,7 @@ class TrainedGan(Trained):
         t = torch.linspace(0, 1, steps, dtype=start.dtype)
         return slerp(start, end, t[:, None])
 
-    def labels(self, labels: ArrayLike | None, count: int) -> Tensor | None:
+    def labels(self, labels: Labels | None, count: int) -> Tensor | None:
         """Return the class numbers (count,) of labels, see :meth:`sample`; None for None.
 
         Raises:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ from experiments.explorer.panels import (
     SliderField,
     TextField,
 )
+from experiments.explorer.turns import Ended, Turns
+from experiments.reports.html import paragraph
 from univae.errors import InputError
 
 __all__ = ["WIDGETS", "require_library", "serving"]
@@ -27,7 +30,7 @@ __all__ = ["WIDGETS", "require_library", "serving"]
 HOST = "127.0.0.1"
 FIRST_PORT = 7860
 PORTS = 100  # that are tried from FIRST_PORT on
-QUEUE = "model"  # answers wait for each other: draws share the random generators
+QUEUE = "model"  # answers wait for each other
 FONTS = ("system-ui", "sans-serif")  # of the machine: nothing is fetched
 MONOSPACE = ("ui-monospace", "monospace")
 NO_PROXY = "NO_PROXY"
@@ -40,11 +43,13 @@ STYLE = """
 .answer .prose th, .answer .prose td { text-align: left; vertical-align: top; border: 0;
   border-bottom: 1px solid var(--border-color-primary); padding: .3rem 1rem .3rem 0;
   min-width: 5rem; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
-.answer .prose th { font-weight: 600; color: var(--body-text-color-subdued); }
+.answer .prose th, .answer .prose td:first-child { overflow-wrap: break-word; }
+.answer .prose th { font-weight: 600; opacity: .7; }
 .answer { overflow-x: auto; }
 .answer figure { margin: 0 0 1rem; }
 .answer img { max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }
 .answer ul { margin: 0; padding-left: 1.2rem; list-style: disc; }
+@media (max-width: 700px) { .beside-sliders { order: -1; } }
 .answer .warning { border-left: 4px solid #c33; padding-left: .8rem; }
 """
 
@@ -85,12 +90,14 @@ def serving(
         InputError: Gradio is not installed, or the port is not free.
     """
     gradio = require_library()
-    page = _page(gradio, title, about, panels)
+    number = _free_port(port)
+    turns = Turns()
+    page = _page(gradio, title, about, panels, turns)
     with _without_proxy(), redirect_stdout(sys.stderr):  # stdout is for the command's result
         try:
             page.launch(
                 server_name=HOST,
-                server_port=_free_port(port),
+                server_port=number,
                 share=False,
                 inbrowser=browser,
                 prevent_thread_lock=True,
@@ -105,32 +112,36 @@ def serving(
     try:
         yield str(page.local_url)
     finally:
+        turns.end()
         with redirect_stdout(sys.stderr):
             page.close(verbose=False)
 
 
-def _page(gradio: Gradio, title: str, about: str, panels: Sequence[Panel]) -> Any:
+def _page(gradio: Gradio, title: str, about: str, panels: Sequence[Panel], turns: Turns) -> Any:
     """Return the page, not yet served."""
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
         gradio.Markdown(f"# {_plain(title)}\n\n{_plain(about)}")
         with gradio.Tabs():
             for panel in panels:
                 with gradio.Tab(panel.title):
-                    _add(gradio, panel)
+                    _add(gradio, panel, turns)
     page.queue(default_concurrency_limit=1, api_open=False)
     return page
 
 
-def _add(gradio: Gradio, panel: Panel) -> None:
+def _add(gradio: Gradio, panel: Panel, turns: Turns) -> None:
     """Add a panel: its fields beside its answer, or below each other on a narrow screen."""
     gradio.Markdown(_plain(panel.about))
     if panel.act is None:
         return
+    has_sliders = any(isinstance(field, SliderField) and field.group for field in panel.fields)
     with gradio.Row():
         with gradio.Column(scale=2, min_width=300):
             widgets = _widgets(gradio, panel.fields)
             button = gradio.Button(panel.button, variant="primary")
-        with gradio.Column(scale=3, min_width=300):
+        with gradio.Column(
+            scale=3, min_width=300, elem_classes="beside-sliders" if has_sliders else None
+        ):
             answer = gradio.HTML(elem_classes="answer", padding=False)
     triggers = [button.click]
     for field, widget in zip(panel.fields, widgets, strict=True):
@@ -140,7 +151,11 @@ def _add(gradio: Gradio, panel: Panel) -> None:
             triggers.append(widget.submit)
 
     def html(*values: Any) -> str:
-        return f"<div data-may-break>{panel.answer(*values)}</div>"  # long words of a model
+        try:
+            shown = turns.take(partial(panel.answer, *values))
+        except Ended:
+            shown = paragraph("the explorer has ended", "warning")
+        return f"<div data-may-break>{shown}</div>"  # a model may write long words
 
     gradio.on(
         triggers,
@@ -207,7 +222,10 @@ WIDGETS: Mapping[type, Callable[[Gradio, Any], Widget]] = {
 
 
 def _theme(gradio: Gradio) -> Any:
-    return gradio.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE)
+    theme = gradio.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE)
+    return theme.set(  # of hints below labels, which are too pale by default
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_400"
+    )
 
 
 def _plain(text: str) -> str:

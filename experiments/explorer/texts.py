@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from experiments.explorer.answers import named, notes_list, scores_table
+from experiments.explorer.answers import PROPOSAL_FIELD, named, notes_list, scores_table
 from experiments.explorer.latents import LatentSliders
 from experiments.explorer.panels import ChoicesField, NumberField, Panel, SliderField, TextField
 from experiments.reports.html import brief, table
@@ -35,15 +35,15 @@ def text_panels(run: TrainedText, texts: Sequence[str] = (), source: str = "") -
             draws.
         source: where the texts come from.
     """
-    drawn = not texts
-    texts = list(texts[:CODES]) or [text for text in run.sample(CODES, seed=0) if text.strip()]
+    origin = f"of {source}"
+    if not texts:
+        texts = [text for text in run.sample(CODES, seed=0) if text.strip()]
+        origin = "that the model drew"
+    texts = list(texts[:CODES])
     first, second = _starting_texts(texts)
     config = run.model.config
     sliders = LatentSliders.of(
         run.model.prior(), run.modes(texts), range(config.latent_layers), config.family.displaced
-    )
-    origin = (
-        f"{len(texts)} texts that the model drew" if drawn else f"{len(texts)} texts of {source}"
     )
     layers = tuple(map(str, range(config.latent_layers)))
     text = TextField("Text", first)
@@ -61,7 +61,8 @@ def text_panels(run: TrainedText, texts: Sequence[str] = (), source: str = "") -
         Panel(
             "Latents",
             "Each slider moves the latent of one layer along a principal component of the codes of "
-            f"{origin}; 1 is their standard deviation. At 0 the text is the reconstruction.",
+            f"{len(texts)} texts {origin}; 1 is their standard deviation. With all sliders at 0 "
+            f"the text is the reconstruction.{sliders.missing}",
             (text, *sliders.fields),
             partial(_move, run, sliders),
         ),
@@ -109,6 +110,7 @@ def text_panels(run: TrainedText, texts: Sequence[str] = (), source: str = "") -
             (
                 TextField("Texts, one a line", f"{first}\n{second}", lines=4),
                 NumberField("Importance samples", 128, at_least(1, 10_000), "of each text"),
+                PROPOSAL_FIELD,
             ),
             partial(_score, run),
             button="Score",
@@ -188,14 +190,14 @@ def _sample(
     return table(["", "text"], enumerate(texts, start=1))
 
 
-def _score(run: TrainedText, lines: str, samples: int) -> str:
+def _score(run: TrainedText, lines: str, samples: int, proposal: str) -> str:
     texts = [line.strip() for line in lines.splitlines() if line.strip()]
     if len(texts) > MOST_SCORED:
         raise InputError(
             f"at most {MOST_SCORED} texts at once; got {len(texts)}; univae likelihood takes any "
             "number"
         )
-    scores = run.score(texts, samples)
+    scores = run.score(texts, samples, proposal)
     rates = {}
     for name, rate in scores.rates.items():
         rates[name.replace("_", " ")] = "not known" if rate is None else brief(rate)
