@@ -10,7 +10,7 @@ from experiments.explorer.panels import NumberField, Panel, SliderField, TextFie
 from experiments.reports.html import table
 from experiments.sentences.index_cache import open_index
 from experiments.sentences.notes import sentence_notes
-from experiments.sentences.vectors import require_cosines, texts_at, vectors_of
+from experiments.sentences.vectors import Precision, require_cosines, texts_at, vectors_of
 from experiments.training.settings import SEED
 from univae.decoding.sampling import Sampling
 from univae.rules import at_least
@@ -28,7 +28,7 @@ EXAMPLES = (
     "how can I learn piano",
     "where can I buy a piano",
 )
-PRECISION = "float32"  # of the vectors of a corpus
+PRECISION: Precision = "float32"  # of the vectors of a corpus
 
 
 class Corpus:
