@@ -18,6 +18,7 @@ from experiments.training.processes import is_first_process
 __all__ = [
     "INTERRUPTED",
     "Interrupted",
+    "PartlyFailed",
     "PeerEnded",
     "StopRequest",
     "TrainingFailed",
@@ -64,6 +65,14 @@ class TrainingFailed(FloatingPointError):
     def __init__(self, message: str, **report: object) -> None:
         super().__init__(message)
         self.report = report
+
+
+class PartlyFailed(RuntimeError):
+    """Some parts of a command failed; ``result`` has the others. A command exits with 1."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class StopRequest:

@@ -42,7 +42,7 @@ USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate", "explore")  
 UPLOADS = {"push"}  # to a server: tests/experiments/test_push.py
 SERVES = {"explore"}  # until Ctrl-C: tests/experiments/test_explore.py
 WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "train-similar"}
-WITHOUT_RUN |= {"import-weights"}
+WITHOUT_RUN |= {"import-weights", "bench"}
 
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {
