@@ -15,6 +15,7 @@ from experiments.cli.commands import run
 from experiments.data.outputs import output_file
 from experiments.training.environment import environment
 from experiments.training.stopping import Interrupted, PartlyFailed
+from experiments.training.threads import THREADS, choose_threads
 from univae.checkpoint import JsonObject, write_json
 from univae.errors import InputError
 from univae.rules import Rule, at_least, check
@@ -22,7 +23,6 @@ from univae.rules import Rule, at_least, check
 __all__ = ["Config", "main"]
 
 MOST_ROUNDS = 10_000
-MOST_THREADS = 1024
 MACHINE = ("cpu", "cores", "platform", "device")
 VERSIONS = ("univae", "python", "torch", "numpy", "git")
 
@@ -39,13 +39,15 @@ class Config:
     all: bool = False  # every benchmark that compares, instead of the quick ones
     list: bool = False  # list the benchmarks, what they need and how long they take, and run none
     rounds: int = 0  # timed repetitions of each contestant; 0: each benchmark's own number
-    threads: int = 0  # threads of PyTorch where a benchmark does not use one; 0: PyTorch's choice
+    # processor threads; 0: the free cores of this machine, or as the run was started (univae doctor
+    # shows the number)
+    threads: int = 0
     out: Path | None = None  # .json file for the result
     overwrite: bool = False  # replace an existing output file
 
     RULES: ClassVar[Mapping[str, Rule]] = {
         "rounds": at_least(0, MOST_ROUNDS, "0 (each benchmark's own number) or more"),
-        "threads": at_least(0, MOST_THREADS, "0 (PyTorch's choice) or more"),
+        "threads": THREADS,
     }
 
     def __post_init__(self) -> None:
@@ -59,8 +61,9 @@ class Config:
 
 @dataclass
 class Outcome:
-    """What has become of the benchmarks so far."""
+    """What has become of the benchmarks so far; ``threads`` are those of each, unless it has one."""
 
+    threads: int
     measured: dict[str, Measured] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -95,7 +98,7 @@ def main(config: Config) -> JsonObject:
     if config.list:
         return _listed()
     out = output_file(config.out, config.overwrite, ())
-    outcome = Outcome()
+    outcome = Outcome(config.threads or choose_threads().threads)
     try:
         for name in _chosen(config):
             _run(name, BENCHMARKS[name], config, outcome)
@@ -136,7 +139,7 @@ def _run(name: str, benchmark: Benchmark, config: Config, outcome: Outcome) -> N
         return
     _print(f"{name}: {benchmark.summary}, about {benchmark.minutes:g} min")
     try:
-        outcome.measured[name] = measure(name, benchmark, config.rounds, config.threads)
+        outcome.measured[name] = measure(name, benchmark, config.rounds, outcome.threads)
     except Failed as error:
         outcome.failed[name] = str(error)
         _print(f"{name}: failed; {error}")

@@ -52,7 +52,7 @@ def measure(name: str, benchmark: Benchmark, rounds: int, threads: int) -> Measu
         name: its module.
         benchmark: its row.
         rounds: timed repetitions; 0: its own number.
-        threads: of PyTorch, where the benchmark does not say; 0: its default.
+        threads: of PyTorch, where the benchmark does not use one.
 
     Raises:
         Failed: it ended with an error; the message is what it printed last.
@@ -82,7 +82,8 @@ def measure(name: str, benchmark: Benchmark, rounds: int, threads: int) -> Measu
 def _environment(threads: int) -> dict[str, str]:
     """Return the environment of a benchmark, which imports this very library."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    return environment
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "OMP_NUM_THREADS": str(threads),
+    }

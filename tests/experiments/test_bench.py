@@ -55,7 +55,8 @@ def test_the_quick_benchmarks_run_and_missing_peers_are_skipped(
         "lonely": "its peer is not installed: pip install 'no-such-peer>=2'"
     }
     assert result["failed"] == {}
-    assert result["machine"].keys() == {"cpu", "cores", "platform", "device"}
+    assert result["machine"].keys() == {"cpu", "cores", "platform", "device", "threads"}
+    assert result["machine"]["threads"] == 3
     assert result["versions"]["torch"]
     assert result["date"].startswith("20")
     stored = json.loads(out.read_text())
