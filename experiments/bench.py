@@ -61,7 +61,7 @@ class Config:
 
 @dataclass
 class Outcome:
-    """What has become of the benchmarks so far; ``threads`` are those of each, unless it has one."""
+    """The benchmarks that have run so far, with ``threads`` each, and those that have not."""
 
     threads: int
     measured: dict[str, Measured] = field(default_factory=dict)
@@ -73,10 +73,8 @@ class Outcome:
         facts = environment({})
         return {
             "date": facts["started"],
-            "machine": {name: facts[name] for name in ("cpu", "cores", "platform", "device")},
-            "versions": {
-                name: facts[name] for name in ("univae", "python", "torch", "numpy", "git")
-            },
+            "machine": {name: facts[name] for name in MACHINE} | {"threads": self.threads},
+            "versions": {name: facts[name] for name in VERSIONS},
             "benchmarks": {name: each.to_json() for name, each in self.measured.items()},
             "skipped": self.skipped,
             "failed": self.failed,
@@ -146,16 +144,19 @@ def _run(name: str, benchmark: Benchmark, config: Config, outcome: Outcome) -> N
 
 
 def _table(outcome: Outcome) -> str:
-    """Return the ratios of the benchmarks, a line each, below what they are of."""
-    lines = []
+    """Return the ratios of the benchmarks, a line each below the name of the benchmark."""
+    rows_by_name = {}
     for name, measured in outcome.measured.items():
         try:
-            rows = ratio_rows(name, measured.results)
+            rows_by_name[name] = ratio_rows(name, measured.results)
         except InputError as error:
             outcome.failed[name] = str(error)
-            continue
-        lines.append(f"{name}  ({measured.seconds:.0f} s)")
-        lines += [f"  {ratio:<20}  {what}; against {against}" for what, against, ratio in rows]
+    width = max((len(ratio) for rows in rows_by_name.values() for _, _, ratio in rows), default=0)
+    lines = []
+    for name, rows in rows_by_name.items():
+        lines.append(f"{name} ({outcome.measured[name].seconds:.0f} s)")
+        for what, against, ratio in rows:
+            lines.append(f"  {ratio:<{width}}  {what}; against {against}")
     return "\n".join(lines)
 
 

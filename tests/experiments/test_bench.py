@@ -63,7 +63,7 @@ def test_the_quick_benchmarks_run_and_missing_peers_are_skipped(
     assert stored == {key: value for key, value in result.items() if key != "out"}
     error = capsys.readouterr().err
     assert "lonely: skipped; its peer is not installed: pip install 'no-such-peer>=2'" in error
-    assert "2.5                   speed; against nothing" in error
+    assert "\n  2.5  speed; against nothing\n" in error
 
 
 def test_a_failed_benchmark_is_told_and_the_others_go_on() -> None:
