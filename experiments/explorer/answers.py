@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from density.score_results import Scores
 from experiments.data.contents import Column, plain
 from experiments.explorer.panels import ChoiceField
-from experiments.reports.html import brief, items, table
+from experiments.reports.blocks import Listing, table
+from experiments.reports.fragments import fragment
+from experiments.reports.values import brief
 
 __all__ = ["PROPOSAL_FIELD", "columns_table", "named", "notes_list", "scores_table"]
 
@@ -21,19 +23,19 @@ DIGITS = 2  # behind the point, of log-likelihoods in nats
 
 def named(pairs: Mapping[str, object]) -> str:
     """Return a table of two columns, names and values."""
-    return table([], [[name, brief(value)] for name, value in pairs.items()])
+    return fragment(table([], [[name, brief(value)] for name, value in pairs.items()]))
 
 
 def notes_list(notes: Sequence[str]) -> str:
     """Return notes as a list; nothing if there are none."""
-    return items(notes)
+    return fragment(Listing(notes)) if notes else ""
 
 
 def columns_table(columns: Mapping[str, Column]) -> str:
     """Return columns of one length as a table."""
     cells = [plain(column) for column in columns.values()]
     rows = [[_cell(value) for value in row] for row in zip(*cells, strict=True)]
-    return table(list(columns), rows)
+    return fragment(table(list(columns), rows))
 
 
 def scores_table(scores: Scores, data: Mapping[str, Sequence[object]], rows: Sequence[int]) -> str:
@@ -51,7 +53,7 @@ def scores_table(scores: Scores, data: Mapping[str, Sequence[object]], rows: Seq
         numbers = (scores.log_likelihood, scores.standard_errors, scores.elbo)
         cells += [f"{float(column[row]):.{DIGITS}f}" for column in numbers]
         body.append([*cells, _khat(scores, row)])
-    return table(head, body)
+    return fragment(table(head, body))
 
 
 def _khat(scores: Scores, row: int) -> str:

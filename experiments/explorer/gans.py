@@ -15,7 +15,8 @@ from experiments.explorer.panels import ChoiceField, NumberField, Panel, SliderF
 from experiments.gans.samples import LEVELS, contents_of, fixed_latents
 from experiments.gans.scaling import to_grey_levels
 from experiments.gans.units import units_of
-from experiments.reports.html import embed
+from experiments.reports.blocks import Picture
+from experiments.reports.fragments import fragment
 from experiments.reports.image_grid import png
 from experiments.training.settings import SEED
 from gan.trained import TrainedGan
@@ -146,7 +147,7 @@ def _shown(gan: Gan, names: Sequence[str], x: Tensor, side: int = SMALL) -> str:
     """Return generated images side by side, or rows as a table, with their names."""
     if gan.data.is_images:
         picture = png(to_grey_levels(x), LEVELS, min(COLUMNS, len(x)), side)
-        return embed(picture, ", ".join(names))
+        return fragment(Picture(picture, ", ".join(names)))
     return columns_table({"": names, **contents_of(gan.data, x).columns})
 
 

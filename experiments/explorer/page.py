@@ -22,7 +22,8 @@ from experiments.explorer.panels import (
     TextField,
 )
 from experiments.explorer.turns import Ended, Turns
-from experiments.reports.html import paragraph
+from experiments.reports.blocks import Note
+from experiments.reports.fragments import fragment
 from univae.errors import InputError
 
 __all__ = ["WIDGETS", "require_library", "serving"]
@@ -90,25 +91,10 @@ def serving(
         InputError: Gradio is not installed, or the port is not free.
     """
     gradio = require_library()
-    number = _free_port(port)
     turns = Turns()
     page = _page(gradio, title, about, panels, turns)
     with _without_proxy(), redirect_stdout(sys.stderr):  # stdout is for the command's result
-        try:
-            page.launch(
-                server_name=HOST,
-                server_port=number,
-                share=False,
-                inbrowser=browser,
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,
-                footer_links=[],
-                theme=_theme(gradio),
-                css=STYLE,
-            )
-        except OSError as error:  # taken by another program since it was found free
-            raise _taken(port) from error
+        _launch(gradio, page, port, browser=browser)
     try:
         yield str(page.local_url)
     finally:
@@ -154,7 +140,7 @@ def _add(gradio: Gradio, panel: Panel, turns: Turns) -> None:
         try:
             shown = turns.take(partial(panel.answer, *values))
         except Ended:
-            shown = paragraph("the explorer has ended", "warning")
+            shown = fragment(Note("the explorer has ended", is_warning=True))
         return f"<div data-may-break>{shown}</div>"  # a model may write long words
 
     gradio.on(
@@ -233,26 +219,44 @@ def _plain(text: str) -> str:
     return "".join(f"\\{c}" if c in MARKS else c for c in text)
 
 
-def _free_port(port: int) -> int:
-    """Return ``port``, or without one the first that is free.
+def _launch(gradio: Gradio, page: Any, port: int, *, browser: bool) -> None:
+    """Serve a page at ``port``, or without one at the first that is free.
 
     Raises:
         InputError: it is taken.
     """
+    for number in _free_ports(port):
+        # taken by another program since it was found free: go on to the next
+        with suppress(OSError):
+            page.launch(
+                server_name=HOST,
+                server_port=number,
+                share=False,
+                inbrowser=browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,
+                footer_links=[],
+                theme=_theme(gradio),
+                css=STYLE,
+            )
+            return
+    if port:
+        raise InputError(f"--port {port}: another program has it; give another number, or 0")
+    last = FIRST_PORT + PORTS - 1
+    raise InputError(f"the ports {FIRST_PORT} to {last} are taken; give --port another number")
+
+
+def _free_ports(port: int) -> Iterator[int]:
+    """Yield ``port``, or without one all of the range, as long as they are free."""
     for number in (port,) if port else range(FIRST_PORT, FIRST_PORT + PORTS):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
+            try:
                 trial.bind((HOST, number))
-                return number
-    raise _taken(port)
-
-
-def _taken(port: int) -> InputError:
-    if port:
-        return InputError(f"--port {port}: another program has it; give another number, or 0")
-    last = FIRST_PORT + PORTS - 1
-    return InputError(f"the ports {FIRST_PORT} to {last} are taken; give --port another number")
+            except OSError:
+                continue
+        yield number
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from experiments.reports.html import paragraph
+from experiments.reports.blocks import Note
+from experiments.reports.fragments import fragment
 from univae.errors import InputError
 from univae.rules import Rule
 from univae.type_words import value_text
@@ -172,4 +173,4 @@ class Panel:
             pairs = zip(self.fields, values, strict=True)
             return self.act(*(field.read(value) for field, value in pairs))
         except InputError as error:
-            return paragraph(str(error), "warning")
+            return fragment(Note(str(error), is_warning=True))

@@ -19,7 +19,8 @@ from experiments.explorer.latents import LatentSliders
 from experiments.explorer.panels import ChoicesField, NumberField, Panel
 from experiments.images.row_outputs import pairs_picture, picture
 from experiments.images.rows import Rows
-from experiments.reports.html import embed
+from experiments.reports.blocks import Picture
+from experiments.reports.fragments import fragment
 from experiments.training.settings import SEED
 from univae.rules import at_least
 from univae.seeds import seeded
@@ -168,7 +169,8 @@ def _reconstruct(run: TrainedDensity, rows: Rows, first: int, count: int) -> str
     notes = notes_list(rows.notes)
     if run.units.is_images:
         alt = f"Rows {first} to {chosen.stop - 1}, and below each its reconstruction"
-        return embed(pairs_picture(run, originals, again, COLUMNS, SMALL), alt) + notes
+        pairs = pairs_picture(run, originals, again, COLUMNS, SMALL)
+        return fragment(Picture(pairs, alt)) + notes
     both = np.stack((originals, again), 1).reshape(-1, *originals.shape[1:])
     numbers = range(first, chosen.stop)
     names = [name for row in numbers for name in (f"row {row}", "reconstruction")]
@@ -219,7 +221,8 @@ def _shown(run: TrainedDensity, names: Sequence[str], rows: np.ndarray, side: in
     """Return images side by side, or rows as a table, with their names."""
     if not run.units.is_images:
         return _rows_table(run, names, rows)
-    return embed(picture(run, rows, min(COLUMNS, len(rows)), side), ", ".join(names))
+    grid = picture(run, rows, min(COLUMNS, len(rows)), side)
+    return fragment(Picture(grid, ", ".join(names)))
 
 
 def _rows_table(run: TrainedDensity, names: Sequence[str], rows: np.ndarray) -> str:

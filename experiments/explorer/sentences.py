@@ -7,7 +7,8 @@ from itertools import islice
 from experiments.data.texts import TextFiles
 from experiments.explorer.answers import notes_list
 from experiments.explorer.panels import NumberField, Panel, SliderField, TextField
-from experiments.reports.html import table
+from experiments.reports.blocks import table
+from experiments.reports.fragments import fragment
 from experiments.sentences.index_cache import open_index
 from experiments.sentences.notes import sentence_notes
 from experiments.sentences.vectors import Precision, require_cosines, texts_at, vectors_of
@@ -156,11 +157,12 @@ def _compare(run: TrainedSimilar, lines: str) -> str:
     rows = []
     for number, (text, cosines) in enumerate(zip(texts, cosines_of(run, texts), strict=True), 1):
         rows.append([f"{number}. {text}", *(f"{cosine:.2f}" for cosine in cosines)])
-    return table(head, rows) + notes_list(_notes(run, texts))
+    return fragment(table(head, rows)) + notes_list(_notes(run, texts))
 
 
 def _ranked(results: RankedTexts) -> str:
-    return table(["cosine", "text"], [[f"{score:.3f}", text] for text, score in results])
+    rows = [[f"{score:.3f}", text] for text, score in results]
+    return fragment(table(["cosine", "text"], rows))
 
 
 def _notes(run: TrainedSimilar, texts: Sequence[str]) -> list[str]:

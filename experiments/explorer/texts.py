@@ -6,7 +6,9 @@ from functools import partial
 from experiments.explorer.answers import PROPOSAL_FIELD, named, notes_list, scores_table
 from experiments.explorer.latents import LatentSliders
 from experiments.explorer.panels import ChoicesField, NumberField, Panel, SliderField, TextField
-from experiments.reports.html import brief, table
+from experiments.reports.blocks import table
+from experiments.reports.fragments import fragment
+from experiments.reports.values import brief
 from experiments.text.notes import text_notes
 from experiments.training.settings import SEED
 from univae.decoding.sampling import Sampling
@@ -171,7 +173,9 @@ def _path(run: TrainedText, a: str, b: str, steps: int) -> str:
         for number, text, start, end in path_of(run, a, b, steps)
     ]
     head = ["step", "text", "words of the first", "words of the last"]
-    return table(head, rows) + notes_list(text_notes(run, "the two", [a, b], written=True))
+    return fragment(table(head, rows)) + notes_list(
+        text_notes(run, "the two", [a, b], written=True)
+    )
 
 
 def _resample(run: TrainedText, text: str, layers: Sequence[str], draws: int, seed: int) -> str:
@@ -180,14 +184,16 @@ def _resample(run: TrainedText, text: str, layers: Sequence[str], draws: int, se
     for number, edit in enumerate(edits, start=1):
         rows.append([f"draw {number}", edit.text, f"{edit.share:.0%}", " ".join(edit.kept)])
     head = ["", "text", "words kept", "which"]
-    return table(head, rows) + notes_list(text_notes(run, "the text", [text], written=True))
+    return fragment(table(head, rows)) + notes_list(
+        text_notes(run, "the text", [text], written=True)
+    )
 
 
 def _sample(
     run: TrainedText, count: int, temperature: float, top_k: int, top_p: float, seed: int
 ) -> str:
     texts = run.sample(count, Sampling(temperature, top_k, top_p), seed)
-    return table(["", "text"], enumerate(texts, start=1))
+    return fragment(table(["", "text"], enumerate(texts, start=1)))
 
 
 def _score(run: TrainedText, lines: str, samples: int, proposal: str) -> str:

@@ -16,8 +16,8 @@ from experiments.explorer.texts import text_panels
 from experiments.gans.samples import LEVELS
 from experiments.gans.scaling import to_grey_levels
 from experiments.images.row_outputs import picture
-from experiments.reports.html import escape
 from experiments.reports.image_grid import png
+from tests.experiments.explorer.plain_answers import plain, shown
 
 WAIT = 60_000  # milliseconds
 
@@ -57,7 +57,7 @@ def test_texts_are_answered_on_every_screen_and_a_wrong_number_is_named(
     data = DATA / "texts.txt"
     latents = text_panels(run, data.read_text(encoding="utf-8").splitlines())[1]
     text = "the cat sees <a> dog"
-    expected = escape(run.reconstruct(text, 3)[0])
+    expected = shown(run.reconstruct(text, 3)[0])
     with explored(run.path, "--data", data) as address:
         for width, scheme in ((1280, "light"), (390, "dark")):
             with opened_page(chromium, address, width, scheme) as (page, problems):
@@ -65,7 +65,7 @@ def test_texts_are_answered_on_every_screen_and_a_wrong_number_is_named(
                 panel.get_by_label("Text").fill(text)
                 panel.get_by_label("Beam").fill("3")
                 answer = answered(panel, "Show")
-                assert f"<td>{expected}</td>" in answer
+                assert f"<td>{expected}</td>" in plain(answer)
                 assert "the cat sees &lt;a&gt; dog" in answer
                 panel.get_by_label("Beam").fill("0")
                 panel.get_by_role("button", name="Show", exact=True).click()
@@ -75,11 +75,11 @@ def test_texts_are_answered_on_every_screen_and_a_wrong_number_is_named(
                 panel = opened_tab(page, "Latents")
                 box = panel.locator("input[type=range]").first.bounding_box()
                 page.mouse.click(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2)  # 3
-                shown = panel.locator(".answer table")
-                shown.wait_for(timeout=WAIT)
+                moved_table = panel.locator(".answer table")
+                moved_table.wait_for(timeout=WAIT)
                 offsets = [3.0] + [0.0] * (len(latents.fields) - 2)
                 moved = latents.answer(latents.fields[0].value, *offsets)
-                assert shown.inner_text().split() == words_of(page, moved)
+                assert moved_table.inner_text().split() == words_of(page, moved)
                 assert faults(page, problems) == []
 
 
@@ -97,10 +97,10 @@ def test_sentences_are_written_and_found(
                 panel.get_by_label("Text").fill("the boy likes the cat")
                 answer = answered(panel, "Search")
                 for text, score in corpus.nearest("the boy likes the cat", 10):
-                    assert f"<td>{score:.3f}</td><td>{text}</td>" in answer
+                    assert f"<td>{score:.3f}</td><td>{text}</td>" in plain(answer)
                 panel = opened_tab(page, "Similar")
                 panel.get_by_label("Draws").fill("5")
-                assert "<th>cosine</th>" in answered(panel, "Write")
+                assert "<th>cosine</th>" in plain(answered(panel, "Write"))
                 assert faults(page, problems) == []
 
 

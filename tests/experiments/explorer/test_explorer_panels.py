@@ -68,7 +68,7 @@ def test_an_answer_is_that_of_the_values_or_a_line_that_says_why_there_is_none()
     panel = Panel("Title", "About", (TEXT, NUMBER), lambda text, count: text * count)
     assert panel.answer("ab", 2) == "abab"
     warning = panel.answer("ab", 99)
-    assert warning == '<p class="warning">Draws must be at most 9; got 99</p>\n'
+    assert warning == '<p class="warning">Draws must be at most 9; got 99</p>'
     assert Panel("Title", "why not").answer() == ""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.explorer.panels import Panel
 from experiments.explorer.texts import moved_text, path_of, text_panels
-from experiments.reports.html import escape
+from tests.experiments.explorer.plain_answers import plain, shown
 from univae.decoding.sampling import Sampling
 from univae.vae.trained import word_overlap
 
@@ -30,7 +30,7 @@ def start(panel: Panel) -> list[Any]:
 
 
 def holds(answer: str, texts: list[str]) -> bool:
-    return all(escape(text) in answer for text in texts)
+    return all(shown(text) in plain(answer) for text in texts)
 
 
 def test_a_path_is_that_of_interpolate_with_the_words_of_both_ends(run: Any) -> None:
