@@ -53,6 +53,7 @@ def _execute(path: Path, kept: Path) -> None:
 
     notebook = jupytext.read(path)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands set it
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with tempfile.TemporaryDirectory() as folder:
         execution = ExecutePreprocessor(timeout=LIMIT, kernel_name="python3")
