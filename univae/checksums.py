@@ -31,6 +31,7 @@ CHECKPOINT = "checkpoint"  # key of the digests of files in the folder of the ch
 RUN = "run"  # key of those in the run folder
 WEIGHTS = "model.safetensors"  # in the folder of a checkpoint
 REWRITTEN = (CHECKSUMS, "state.json")
+BLOCK = 2**18  # bytes read at a time
 RUN_FILES = ("data.json", "model.json", "tokenizer.json")
 
 Value = TypeVar("Value")
@@ -134,5 +135,8 @@ def _paths(folder: Path, digests: Mapping[str, object]) -> Iterator[tuple[Path, 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

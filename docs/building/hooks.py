@@ -1,4 +1,4 @@
-"""What mkdocs does beside its plugins: formulas, notebooks, and pages of the root folder."""
+"""What mkdocs does beside its plugins: formulas, tables, notebooks, pages of the root folder."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from notebook_pages import notebook_page
+from tables import with_tables
 
-__all__ = ["on_files", "on_page_content"]
+__all__ = ["on_files", "on_page_content", "on_page_markdown"]
 
 ROOT = Path(__file__).parents[2]
 OF_THE_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -25,6 +26,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, generated in notebook_page(path).items():
             files.append(File.generated(config, f"notebooks/{name}", content=generated))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write the tables of a page."""
+    return with_tables(markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -228,7 +228,7 @@ def code_columns(codes: np.ndarray, name: str = "z") -> dict[str, np.ndarray]:
     """
     columns = {}
     for index in np.ndindex(codes.shape[1:]):
-        columns[name + "_".join(map(str, index))] = codes[:, *index]
+        columns[name + "_".join(map(str, index))] = codes[(slice(None), *index)]
     return columns
 
 

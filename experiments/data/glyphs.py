@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from univae.errors import InputError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
@@ -114,6 +116,11 @@ def _masters() -> np.ndarray:
     side = DRAWN * SIDE
     masters = np.zeros((len(FONTS), DIGITS, side, side), np.float32)
     for row, name in enumerate(FONTS):
+        if not (folder / f"{name}.ttf").is_file():
+            raise InputError(
+                f"glyphs: matplotlib {matplotlib.__version__} has no typeface {name}; "
+                "install matplotlib 3.11 or newer, which needs Python 3.11"
+            )
         font = ImageFont.truetype(
             str(folder / f"{name}.ttf"), side, layout_engine=ImageFont.Layout.BASIC
         )

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,9 +41,8 @@ def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
     new process with the threads of its configuration, so that results do not depend on ``at_once``.
     A run that fails, for instance by diverging, has the result ``{"failed": reason}``.
     """
-    context = get_context("spawn")
-    with ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool:
-        results = tqdm(pool.map(_run, jobs), total=len(jobs), unit="runs", smoothing=0)
+    with ThreadPoolExecutor(at_once) as pool:
+        results = tqdm(pool.map(_run_alone, jobs), total=len(jobs), unit="runs", smoothing=0)
         return {job.name: result for job, result in zip(jobs, results, strict=True)}
 
 
@@ -62,6 +61,12 @@ def spread(values: Iterable[float]) -> JsonObject:
     values = list(values)
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "sd": deviation, "each": values}
+
+
+def _run_alone(job: Job) -> JsonObject:
+    """Run a job in a new process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_run, job).result()
 
 
 def _run(job: Job) -> JsonObject:

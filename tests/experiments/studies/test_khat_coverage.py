@@ -61,7 +61,7 @@ def test_the_command_writes_its_tables_and_its_figure(
 
 
 def test_the_page_on_likelihoods_says_what_was_measured() -> None:
-    page = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "likelihoods.md").read_text(encoding="utf-8")
     assert (ROOT / "docs" / "figures" / "khat_coverage.png").exists()
     content = json.loads((ROOT / "experiments" / "results" / "khat_coverage.json").read_text())
     results = content["results"]
@@ -81,7 +81,7 @@ def test_the_page_on_likelihoods_says_what_was_measured() -> None:
 
 
 def test_the_page_says_what_known_evidence_showed() -> None:
-    page = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "likelihoods.md").read_text(encoding="utf-8")
     content = json.loads((ROOT / "experiments" / "results" / "known_evidence.json").read_text())
     pooled = content["results"]["all"]
     cases = content["results"]["cases"]
@@ -103,7 +103,7 @@ def test_the_page_says_what_known_evidence_showed() -> None:
 
 
 def test_the_page_says_what_a_calibration_changed() -> None:
-    page = (ROOT / "docs" / "likelihoods.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "likelihoods.md").read_text(encoding="utf-8")
     content = json.loads((ROOT / "experiments" / "results" / "calibration.json").read_text())
     results = {name: run for entry in content["runs"] for name, run in entry["results"].items()}
     for name, label in (("demo", "docs"), ("ptb", "PTB")):

@@ -96,19 +96,19 @@ def test_neighbours_fill_numbers_and_categories_from_their_group() -> None:
     np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
 
 
-def test_the_readme_has_the_numbers_of_the_study() -> None:
+def test_the_page_has_the_numbers_of_the_study() -> None:
     root = Path(__file__).parents[3]
     results = json.loads((root / "experiments" / "results" / "penguins.json").read_text())[
         "results"
     ]
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "results" / "density.md").read_text(encoding="utf-8")
     for name in ("vae", "mixture", "gaussian", "independent"):
         nll = results["nll_nats_per_row"][name]
-        assert f"{nll['mean']:.2f}" in readme
-        assert f"± {nll['sd']:.2f} |" in readme
+        assert f"{nll['mean']:.2f}" in page
+        assert f"± {nll['sd']:.2f} |" in page
     for errors in results["imputation"].values():
         rmse = errors["number_rmse"]["mean"]
         wrong = 100 * errors["category_error"]["mean"]
-        assert f"{rmse:.2f} / {wrong:.0f}%" in readme
+        assert f"{rmse:.2f} / {wrong:.0f}%" in page
     difference = results["nll_vae_minus_mixture"]
-    assert f"by {difference['mean']:.2f} ± {difference['sd']:.2f} nats" in readme
+    assert f"by {difference['mean']:.2f} ± {difference['sd']:.2f} nats" in page

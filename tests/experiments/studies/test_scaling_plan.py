@@ -1,4 +1,4 @@
-"""The arithmetic of scaling, and that docs/scaling.md says what was measured."""
+"""The arithmetic of scaling, and that docs/how-to/scaling.md says what was measured."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.studies.scaling_plan import Step, _operations
 
 ROOT = Path(__file__).parents[3]
 RESULTS = json.loads((ROOT / "experiments/results/scaling_plan.json").read_text())["results"]
-PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "scaling.md").read_text(encoding="utf-8")
 
 
 def test_a_ring_sends_each_gradient_twice_less_a_share() -> None:

@@ -1,0 +1,94 @@
+"""Parts of pages that are written from the library itself: commands, and files of results."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.cli.commands import COMMANDS
+from experiments.cli.help_pages import Page, stored_page
+
+__all__ = ["commands", "results", "with_tables"]
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "experiments" / "results"
+
+
+def with_tables(page: str) -> str:
+    """Return a page of Markdown with the tables that its comments ask for."""
+    for name, write in TABLES.items():
+        mark = f"<!-- {name} -->"
+        if mark in page:
+            page = page.replace(mark, "\n".join(write()))
+    return page
+
+
+def commands() -> Iterator[str]:
+    """Yield a section for each command, with its options and their defaults."""
+    for name, (_, summary) in COMMANDS.items():
+        page = stored_page(name)
+        yield f"\n## {name}\n"
+        yield f"{summary[0].upper()}{summary[1:]}.\n"
+        if page is not None:
+            yield from _options(page)
+
+
+def results() -> Iterator[str]:
+    """Yield an entry for each file of results: its commands, its machine and its date."""
+    for path in sorted(RESULTS.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        yield f"\n### {path.stem}\n"
+        yield f"{_machine(content['machine'])}, {_date(path)}.\n"
+        yield "```text"
+        yield from _commands(content)
+        yield "```"
+
+
+def _options(page: Page) -> Iterator[str]:
+    """Yield the options of a command, each group in a box that opens."""
+    for group in page.groups:
+        yield f'\n??? note "{group.title or "Options"}"\n'
+        for option in group.options:
+            default = "required" if option.required else f"default: {option.default}"
+            usage = " ".join(option.usage.split())
+            yield f"    - `{usage}`: {_plain(option.help)} ({_plain(default)})"
+    if page.presets:
+        yield '\n??? note "Presets"\n'
+        for name, values in page.presets.items():
+            yield f"    - `{name}`: {_plain(values)}"
+
+
+def _plain(text: str) -> str:
+    """Return text in which Markdown sees no markup."""
+    for sign in "\\`*_<>[]{}$":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
+
+
+def _commands(content: dict[str, Any]) -> list[str]:
+    """Return the command lines of a file of results; a study of several runs has one for each."""
+    command = content.get("command")
+    if command is None:
+        return [run["command"] for run in content["runs"]]
+    return [command] if isinstance(command, str) else command
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    threads = machine.get("threads")
+    shown = [f"{machine['cores']} cores of {machine['cpu']}"]
+    if threads:
+        shown.append(f"{threads} {'thread' if threads == 1 else 'threads'}")
+    shown.append(f"torch {machine['torch']}, Python {machine['python']}")
+    return ", ".join(shown)
+
+
+def _date(path: Path) -> str:
+    """Return the date of the last commit of a file; of a copy without its history say so."""
+    words = ["git", "log", "-1", "--format=%as", "--", path.name]
+    done = subprocess.run(words, cwd=path.parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "without a date"
+
+
+# Comment on a page -> what stands in its place.
+TABLES = {"commands": commands, "results": results}
