@@ -101,10 +101,11 @@ print("bits left:", stack.bits - start)
 # ## Net bits are minus the ELBO
 #
 # A posterior that is too wide costs what the bound loses: the distance
-# $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$.
+# $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$. Each image is sent eight times, so that the draws
+# of latents average out.
 
 # %%
-for temperature in (1.0, 2.0, 5.0, 20.0):
+for temperature in (1.0, 2.0, 4.0, 8.0):
     joint = log_joint(held_out)
     log_q = joint / temperature
     log_q -= logsumexp(log_q, axis=1, keepdims=True)
@@ -112,9 +113,9 @@ for temperature in (1.0, 2.0, 5.0, 20.0):
 
     stack = Stack(rng.integers(1, 2**32, 8, dtype=np.uint32))
     start = stack.bits
-    for image in held_out:
+    for image in np.tile(held_out, (8, 1)):
         encode(stack, image, temperature)
-    net = (stack.bits - start) / len(held_out)
+    net = (stack.bits - start) / (8 * len(held_out))
     print(f"temperature {temperature:4}: net {net:.2f} bits, minus ELBO {-elbo.mean():.2f}")
 
 # %% [markdown]

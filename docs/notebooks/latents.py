@@ -14,18 +14,17 @@ from sklearn.neighbors import KNeighborsClassifier
 import univae
 
 digits = load_digits()
-univae.train_density("digits", out="runs/digits", preset="tiny", steps=2000, progress=False)
+images = (digits.images > 7).astype(np.uint8)[:, None]  # black and white
+univae.train_density(images, out="runs/digits", preset="tiny", steps=2000, progress=False)
 run = univae.load("runs/digits")
 print(run)
 
 # %% [markdown]
 # ## Codes
 #
-# `encode` returns the mode of each image's posterior. Images are black and white for this model,
-# as they were in training.
+# `encode` returns the mode of each image's posterior.
 
 # %%
-images = (digits.images > 7).astype(np.float32)[:, None]
 codes = run.encode(images)
 print(codes.shape, codes.dtype)
 
