@@ -60,6 +60,9 @@ def _execute(path: Path, kept: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         execution = ExecutePreprocessor(timeout=LIMIT, kernel_name="python3")
         execution.preprocess(notebook, {"metadata": {"path": folder}})
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "text" in output:
+            output["text"] = output["text"].replace(f"{Path(folder).resolve()}/", "")
     kept.parent.mkdir(parents=True, exist_ok=True)
     for former in kept.parent.glob(f"{path.stem}-*.ipynb"):
         former.unlink()

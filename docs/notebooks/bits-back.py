@@ -66,7 +66,9 @@ def table(latent):
 
 
 def push(stack, frequencies_of_rows, symbols):
-    stack.push(intervals(frequencies_of_rows, symbols, np.zeros(len(symbols), np.int64)))
+    stack.push(
+        intervals(frequencies_of_rows, symbols, np.zeros(len(symbols), np.int64))
+    )
 
 
 def encode(stack, image, temperature=1.0):
@@ -116,7 +118,9 @@ for temperature in (1.0, 2.0, 4.0, 8.0):
     for image in np.tile(held_out, (8, 1)):
         encode(stack, image, temperature)
     net = (stack.bits - start) / (8 * len(held_out))
-    print(f"temperature {temperature:4}: net {net:.2f} bits, minus ELBO {-elbo.mean():.2f}")
+    print(
+        f"temperature {temperature:4}: net {net:.2f} bits, minus ELBO {-elbo.mean():.2f}"
+    )
 
 # %% [markdown]
 # `density.compress` does the same for deep models with continuous latents, of many layers, in

@@ -15,7 +15,9 @@ import univae
 
 digits = load_digits()
 images = (digits.images > 7).astype(np.uint8)[:, None]  # black and white
-univae.train_density(images, out="runs/digits", preset="tiny", steps=2000, progress=False)
+univae.train_density(
+    images, out="runs/digits", preset="tiny", steps=2000, progress=False
+)
 run = univae.load("runs/digits")
 print(run)
 
@@ -45,7 +47,9 @@ plt.show()
 
 # %%
 classifier = KNeighborsClassifier(5).fit(codes[:1500], digits.target[:1500])
-print(f"accuracy from codes: {classifier.score(codes[1500:], digits.target[1500:]):.2f}")
+print(
+    f"accuracy from codes: {classifier.score(codes[1500:], digits.target[1500:]):.2f}"
+)
 
 # %% [markdown]
 # ## Paths

@@ -13,12 +13,16 @@ import density
 import univae
 
 wine = load_wine(as_frame=True)
-table = wine.data[["alcohol", "malic_acid", "flavanoids", "color_intensity", "hue", "proline"]]
+table = wine.data[
+    ["alcohol", "malic_acid", "flavanoids", "color_intensity", "hue", "proline"]
+]
 table = table.assign(cultivar=wine.target.map({0: "A", 1: "B", 2: "C"}))
 table.head(3)
 
 # %%
-run = univae.train_density(table, out="runs/wine", preset="tiny", steps=1500, progress=False)
+run = univae.train_density(
+    table, out="runs/wine", preset="tiny", steps=1500, progress=False
+)
 print(run)
 
 # %% [markdown]
@@ -55,7 +59,9 @@ plt.show()
 pair = table.iloc[[0, 0]].copy().reset_index(drop=True)
 pair.loc[1, "color_intensity"] = table["color_intensity"].min()
 pair.loc[1, "hue"] = table["hue"].min()
-print(density.score(run, pair).to_pandas()["log_likelihood_nats"].round(2).to_string())
+print(
+    density.score(run, pair).to_pandas()["log_likelihood_nats"].round(2).to_string()
+)
 
 # %% [markdown]
 # ## Missing cells
