@@ -4,24 +4,28 @@ The numbers of a run are those of its best validation, and of its best validatio
 all runs have trained for.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import ClassVar
 
 import tyro
 
 from experiments.cli.commands import run
-from experiments.data.outputs import Output
+from experiments.data.outputs import Output, output_file
 from experiments.evaluation.open_run import open_run
 from experiments.gans.samples import strip
-from experiments.reports import plots
-from experiments.reports.figures import png
-from experiments.reports.html import brief, document, embed, flat, paragraph, section, table
-from experiments.reports.validations import NUMBERS, best_validation
-from experiments.training.comparison import UNCOMPARED
+from experiments.reports.blocks import Block, Charts, Note, Part, Picture, facts, text_table
+from experiments.reports.charts import Chart
+from experiments.reports.comparison import Compared, compared, data_sets, feature_spaces
+from experiments.reports.comparison_blocks import metrics_table, options_table
+from experiments.reports.comparison_files import WRITERS
+from experiments.reports.groups import Groups, group_runs
+from experiments.reports.metric_curves import COMPARED, overlay
+from experiments.reports.page import document
+from experiments.reports.values import brief
+from experiments.training.metric_names import duration_text
 from experiments.training.settings import MINUTES
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject
@@ -29,13 +33,8 @@ from univae.errors import InputError, brief_list
 from univae.rules import Rule, at_least, check, reading
 from univae.run_folder import RunFolder
 
-__all__ = ["Config", "compare", "equal_time", "groups", "main"]
+__all__ = ["Config", "compare", "equal_time", "main"]
 
-# Metrics with a curve -> title, name in a sentence, label of the axis.
-CURVES = {
-    "nll_nats": ("Validation", "Validation NLL", "validation NLL (nats per datum)"),
-    "frechet_distance": ("Fréchet distance", "Fréchet distance", "Fréchet distance"),
-}
 TITLE = "Runs side by side"
 TITLE_BYTES = 500  # beginning of a page that contains its title
 DEFAULT_CLOCK = "wall"  # of runs of versions without the option --clock
@@ -49,7 +48,10 @@ class Config:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders of any kind
     out: Path = Path("compare.html")  # the page to write
-    overwrite: bool = False  # replace an existing output file
+    csv: Path | None = None  # file for the table of metrics: a line a metric and group
+    latex: Path | None = None  # file for the table of metrics as a LaTeX tabular
+    json: Path | None = None  # file for the table of metrics as a list of JSON objects
+    overwrite: bool = False  # replace existing output files
     # minutes of training in the table at equal time; 0: those of the shortest run
     minutes: float = 0.0
 
@@ -60,60 +62,57 @@ class Config:
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files of the table, by their options."""
+        paths = {option: getattr(self, option) for option in WRITERS}
+        return {option: path for option, path in paths.items() if path is not None}
+
 
 def main(config: Config) -> JsonObject:
-    """Return the ``path`` of the page."""
-    return {"path": str(compare(config.runs, config.out, config.minutes, config.overwrite))}
+    """Return the ``path`` of the page, and those of the files of the table by their options."""
+    page = compare(config.runs, config.out, config.minutes, config.overwrite, config.files)
+    return {"path": str(page), **{option: str(path) for option, path in config.files.items()}}
 
 
 def compare(
-    runs: Sequence[Path], path: Path, minutes: float = 0.0, overwrite: bool = False
+    runs: Sequence[Path],
+    path: Path,
+    minutes: float = 0.0,
+    overwrite: bool = False,
+    files: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write a page on runs grouped by configuration without seed, and return its path.
 
     It has means and standard deviations over seeds, curves, and images of GANs. The best validation
     of a run is the one with the smallest negative log-likelihood (of a GAN: Fréchet distance),
     among all and among those within equal time. A page that this command wrote is replaced, another
-    file only with ``overwrite``.
+    file only with ``overwrite``. ``files`` are written with the table, by format: ``csv``,
+    ``latex``, ``json``.
 
     Raises:
-        InputError: there is no run, a folder is no run, or the path must not be replaced.
+        InputError: there is no run, a folder is no run, or a path must not be replaced.
     """
     if not runs:
         raise InputError(
             "compare: needs at least one run folder; got none; give the --out of training commands"
         )
-    members_of = groups(map(RunFolder.open, runs))
+    folders = [RunFolder.open(folder) for folder in runs]
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
+    tables = _outputs(files or {}, path, overwrite, runs)
     with reading(brief_list(runs)):
-        sections = [_at_best(members_of), *_at_equal_time(members_of, minutes)]
-        sections += _curves(members_of)
-        sections.append(section("Images generated from the same latents", _strips(members_of)))
-    out.write_text(document(TITLE, sections))
+        groups = group_runs(folders)
+        values = compared(groups)
+        page = document(TITLE, _head(groups), list(_parts(groups, values, minutes)))
+    out.write_text(page)
+    for option, output in tables.items():
+        output.write_text(WRITERS[option](values))
     return path
-
-
-def groups(runs: Iterable[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Return the runs by group; the configurations of a group differ in the seed only.
-
-    The names of the groups are 1, 2, ... in the order of their first runs.
-    """
-    members_of: dict[str, list[RunFolder]] = {}
-    for folder in runs:
-        key = json.dumps(settings(folder), sort_keys=True)
-        members_of.setdefault(key, []).append(folder)
-    return {str(number): members for number, members in enumerate(members_of.values(), start=1)}
-
-
-def settings(folder: RunFolder) -> JsonObject:
-    """Return the configuration of a run without seed and folder."""
-    uncompared = ("seed", *UNCOMPARED)
-    return {name: value for name, value in flat(folder.config).items() if name not in uncompared}
 
 
 def equal_time(runs: Sequence[RunFolder]) -> float | None:
     """Return the seconds of the shortest training, times :data:`SLACK`; None if unknown."""
-    shortest = float("inf")
+    shortest = math.inf
     for folder in runs:
         times = [row.get("seconds") for row in folder.rows("validation")]
         seconds = [time for time in times if time is not None]
@@ -123,64 +122,118 @@ def equal_time(runs: Sequence[RunFolder]) -> float | None:
     return SLACK * shortest
 
 
+def _outputs(
+    files: Mapping[str, Path], page: Path, overwrite: bool, runs: Sequence[Path]
+) -> dict[str, Output]:
+    """Return the checked outputs of the table; no two options may have one file."""
+    outputs: dict[str, Output] = {}
+    targets = {page.resolve(): "--out"}
+    for option, path in files.items():
+        output = output_file(path, overwrite, runs, f"--{option}")
+        if output is None:
+            continue
+        if output.target in targets:
+            raise InputError(
+                f"--{option} {path}: it is the file of {targets[output.target]}; give another name"
+            )
+        targets[output.target] = f"--{option}"
+        outputs[option] = output
+    return outputs
+
+
 def _is_comparison(path: Path) -> bool:
     """Return whether a file is a page that this command wrote."""
     with path.open("rb") as file:
         return f"<title>{TITLE}</title>".encode() in file.read(TITLE_BYTES)
 
 
-def _at_best(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
-    note = paragraph(
-        "Mean ± standard deviation over the seeds of a group, every run at its best validation."
-    )
-    return note + _feature_spaces(_all_runs(members_of)) + _side_by_side(members_of)
+def _head(groups: Groups) -> list[Block]:
+    """Return the number of runs, their kinds and data, and warnings where these differ."""
+    kinds = sorted({str(folder.kind) for folder in groups.runs if folder.kind})
+    data = data_sets(groups.runs)
+    spaces = feature_spaces(groups.runs)
+    rows = [
+        ("runs", len(groups.runs)),
+        ("groups", len(groups.runs_of)),
+        ("kind", ", ".join(kinds)),
+        ("data", "\n".join(data)),
+    ]
+    blocks: list[Block] = [facts((label, value) for label, value in rows if value)]
+    if len(data) > 1 or len(kinds) > 1:
+        text = "The runs differ in their data or kind: no value is marked as the best."
+        blocks.append(Note(text, is_warning=True))
+    if len(spaces) > 1:
+        text = (
+            "Distances are of several feature spaces, and cannot be compared between them: "
+            f"{', '.join(spaces)}. Train with --features FOLDER to share one."
+        )
+        blocks.append(Note(text, is_warning=True))
+    return blocks
 
 
-def _at_equal_time(members_of: Mapping[str, Sequence[RunFolder]], minutes: float) -> list[str]:
-    """Return the section on validations within ``minutes``, or within equal time if that is 0.
+def _parts(groups: Groups, values: Sequence[Compared], minutes: float) -> Iterator[Part]:
+    note = "Every run counts with its best validation; mean ± standard deviation over the runs of "
+    note += "a group."
+    if any(value.best for value in values):
+        note += " The best mean of a metric is marked."
+    yield Part("Metrics", [Note(note), *metrics_table(groups, values)])
+    if groups.options:
+        yield Part("Options that differ", list(options_table(groups)))
+    yield from _at_equal_time(groups, minutes)
+    charts = _charts(groups)
+    if charts:
+        yield Part("Curves", [Charts(charts)])
+    pictures = list(_strips(groups))
+    if pictures:
+        yield Part("Images generated from the same latents", pictures)
+    yield Part("Runs", [_runs_table(groups)])
+
+
+def _at_equal_time(groups: Groups, minutes: float) -> Iterator[Part]:
+    """Yield the part on validations within ``minutes``, or within equal time if that is 0.
 
     There is none for a single run, or where the time is unknown.
     """
-    runs = _all_runs(members_of)
-    seconds = 60 * minutes or equal_time(runs)
-    if seconds is None or len(runs) == 1:
-        return []
-    note = f"The best validation in the first {brief(seconds / 60)} minutes, {_clock(runs)}."
-    return [section("At equal time", paragraph(note) + _side_by_side(members_of, seconds))]
+    seconds = 60 * minutes or equal_time(groups.runs)
+    if seconds is None or len(groups.runs) == 1:
+        return
+    clock = _clock(groups.runs)
+    note = f"The best validation in the first {duration_text(seconds)} {clock}."
+    yield Part("At equal time", [Note(note), *metrics_table(groups, compared(groups, seconds))])
 
 
-def _curves(members_of: Mapping[str, Sequence[RunFolder]]) -> list[str]:
-    sections = []
-    for name, (title, quantity, label) in CURVES.items():
-        curves = {
-            f"group {group}": [folder.rows("validation") for folder in members]
-            for group, members in members_of.items()
-        }
-        figure = plots.overlay(curves, name, label)
-        alt = f"{quantity} by step, one colour a group, one line a run"
-        sections.append(section(title, embed(png(figure), alt) if figure else ""))
-    return sections
+def _charts(groups: Groups) -> list[Chart]:
+    rows_of = {
+        group: [folder.rows("validation") for folder in members]
+        for group, members in groups.runs_of.items()
+    }
+    charts: list[Chart] = []
+    for metric in COMPARED:
+        charts += overlay(rows_of, metric)
+    return charts
 
 
-def _strips(members_of: Mapping[str, Sequence[RunFolder]]) -> str:
-    """Return a row of images of each GAN's best checkpoint.
+def _strips(groups: Groups) -> Iterator[Picture]:
+    """Yield a row of images of each GAN's best checkpoint.
 
     GANs with latents of one width show the same latents.
     """
-    strips = []
-    for group, members in members_of.items():
+    for group, members in groups.runs_of.items():
         for folder in members:
             if not TrainedGan.opens(folder) or not (folder.path / "checkpoints/best").exists():
                 continue
             images = strip(open_run(TrainedGan, folder.path, "cpu"))
             if images:
-                title = f"group {group}: {folder.path} (seed {folder.config.get('seed')})"
-                strips.append(paragraph(title) + embed(images, title))
-    return "".join(strips)
+                title = f"{group}: {folder.path.name} (seed {folder.config.get('seed')})"
+                yield Picture(images, f"Images generated by {title}", title)
 
 
-def _all_runs(members_of: Mapping[str, Sequence[RunFolder]]) -> list[RunFolder]:
-    return [folder for members in members_of.values() for folder in members]
+def _runs_table(groups: Groups) -> Block:
+    rows = []
+    for group, members in groups.runs_of.items():
+        for folder in members:
+            rows.append((group, str(folder.path), brief(folder.config.get("seed"))))
+    return text_table(["group", "run", "seed"], rows)
 
 
 def _clock(runs: Sequence[RunFolder]) -> str:
@@ -189,62 +242,6 @@ def _clock(runs: Sequence[RunFolder]) -> str:
     if len(clocks) > 1:
         return "some of elapsed time and some of processor time: these differ"
     return CLOCK_WORDS.get(clocks.pop(), "of elapsed time")
-
-
-def _feature_spaces(runs: Sequence[RunFolder]) -> str:
-    """Return a warning where distances were computed in several feature spaces, or nothing."""
-    names = set()
-    for folder in runs:
-        for row in folder.rows("validation"):
-            if row.get("feature_space"):
-                names.add(str(row["feature_space"]))
-    if len(names) < 2:
-        return ""
-    text = (
-        "Distances are of several feature spaces, and cannot be compared between them: "
-        f"{', '.join(sorted(names))}. Train with --features FOLDER to share one."
-    )
-    return paragraph(text, "warning")
-
-
-def _side_by_side(
-    members_of: Mapping[str, Sequence[RunFolder]], within: float | None = None
-) -> str:
-    """Return the table of the groups: options that differ, metrics, and the runs.
-
-    Validations after ``within`` seconds of training are ignored; None: there is no limit.
-    """
-    options = {group: settings(members[0]) for group, members in members_of.items()}
-    differing = _differing(list(options.values()))
-    limit = (within,) if within is not None else ()
-    best = {
-        group: [best_validation(folder, *limit) for folder in members]
-        for group, members in members_of.items()
-    }
-    present = {key for rows in best.values() for row in rows for key in row}
-    numbers = {key: label for key, label in NUMBERS.items() if key in present}
-
-    cells = []
-    for group, members in members_of.items():
-        values = [brief(options[group].get(option)) for option in differing]
-        spreads = [_spread(best[group], key) for key in numbers]
-        runs = [f"{folder.path} (seed {folder.config.get('seed')})" for folder in members]
-        cells.append([group, *values, *spreads, "\n".join(runs)])
-    return table(["group", *differing, *numbers.values(), "runs"], cells)
-
-
-def _differing(options: Sequence[JsonObject]) -> list[str]:
-    """Return the names of the options with more than one value."""
-    names = dict.fromkeys(name for values in options for name in values)
-    return [name for name in names if len({brief(values.get(name)) for values in options}) > 1]
-
-
-def _spread(rows: Sequence[JsonObject], name: str) -> str:
-    """Return mean and standard deviation of a number."""
-    numbers = [row.get(name) for row in rows]
-    values = [float(number) for number in numbers if number is not None]
-    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-    return brief(mean(values)) + spread if values else ""
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 
 from density.estimation.importance import log_likelihood
 from experiments.evaluation.scores import finite
-from experiments.reports.html import section
+from experiments.reports.scales import linear_ticks
 from gan.losses import critic_loss
 from univae.attention.rotary import rotate
 
@@ -19,7 +19,7 @@ from univae.attention.rotary import rotate
         lambda: rotate(torch.zeros(2, 3, 4).long(), torch.zeros(3, 2, dtype=torch.complex64)),
         lambda: log_likelihood(torch.zeros(3, dtype=torch.int64)),
         lambda: critic_loss("hinge", torch.zeros(3), 0.0),
-        lambda: section("title", 3),
+        lambda: linear_ticks("0", 1.0),
         lambda: finite("3"),
     ],
     ids=["univae", "density", "gan", "experiments", "experiments-float"],

@@ -39,6 +39,8 @@ def test_the_wheel_holds_every_module_and_runs_where_the_tree_is_not(tmp_path: P
     for package in ("univae", "density", "gan", "experiments"):
         modules = {str(path.relative_to(copy)) for path in (copy / package).rglob("*.py")}
         assert modules <= held, modules - held
+    templates = (copy / "experiments" / "reports" / "templates").rglob("*.*")
+    assert {str(path.relative_to(copy)) for path in templates} <= held
     assert {"univae/py.typed", "density/py.typed", "gan/py.typed"} <= held
     assert not any(name.startswith("tests/") for name in held)
     run(

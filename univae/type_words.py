@@ -71,7 +71,9 @@ def _list_words(hints: tuple[object, ...], value: object) -> str:
 
 
 def _plain_words(hint: object, value: object) -> str:
-    if isinstance(hint, type) and issubclass(hint, os.PathLike):
+    # In Python 3.10 list[int] is an instance of type, too.
+    is_generic = get_origin(hint) is not None
+    if isinstance(hint, type) and not is_generic and issubclass(hint, os.PathLike):
         is_path = isinstance(value, str | os.PathLike)
         return NOT_UTF8 if is_path and not _is_utf8(str(value)) else "" if is_path else "a path"
     kind, words = PLAIN_TYPES.get(hint, (object, ""))

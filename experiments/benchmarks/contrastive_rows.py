@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.benchmarks.figures import BLUE, GREY, ORANGE, png, stacked_axes
 from experiments.benchmarks.harness import peak_bytes, report
-from experiments.reports.figures import BLUE, GREY, ORANGE, png, stacked_axes
 from univae.checkpoint import JsonObject, read_json
 from univae.contrastive.losses import info_nce
 

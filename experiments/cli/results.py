@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
 from experiments.cli.comparison_table import COLUMNS, comparison_table
-from experiments.training.metric_names import METRICS, number_text
+from experiments.training.metric_names import METRICS, duration_text, number_text
 from univae.checkpoint import JsonObject
 
 __all__ = ["ROWS", "Row", "result_table"]
@@ -17,7 +17,6 @@ __all__ = ["ROWS", "Row", "result_table"]
 LONGEST = 100  # characters of a text in a table
 LISTED = 10  # lines of a list
 KILOBYTE = 1000
-MINUTE = 60
 NATS = "nats"
 UNPRINTABLE = "\ufffd"  # for control characters, which could change the terminal
 
@@ -49,10 +48,7 @@ def share(value: object) -> str:
 
 def duration(value: object) -> str:
     """Return seconds as minutes and seconds."""
-    if not _is_number(value):
-        return ""
-    minutes, seconds = divmod(value, MINUTE)
-    return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
+    return duration_text(value) if _is_number(value) else ""
 
 
 def size(value: object) -> str:

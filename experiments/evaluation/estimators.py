@@ -125,7 +125,8 @@ def likelihood_item(
         "note": note,
         "totals": dict(result),
         "ladder": None,
+        "stride": rows.stride,
     }
-    for name in ("log_likelihood", *columns):
+    for name in ("log_likelihood", "standard_error", *columns):
         item[name] = rows.shown(name)
     return item

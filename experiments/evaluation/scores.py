@@ -118,7 +118,10 @@ def report_item(rows: ScoreColumns, result: JsonObject, title: str) -> JsonObjec
         "note": _khat_note(rows.column("khat"), samples),
         "totals": dict(result),
         "log_likelihood": rows.shown("log_likelihood"),
+        "standard_error": rows.shown("standard_error"),
         "khat": rows.shown("khat"),
+        "effective_samples": rows.shown("effective_samples"),
+        "stride": rows.stride,
         "ladder": {"samples": rungs(samples), "nats": rows.mean_ladder},
     }
 

@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -26,7 +26,7 @@ from experiments.training.new_folder import (
     remove_empty,
     require_new_folder,
 )
-from univae.checkpoint import remove_folder
+from univae.checkpoint import JsonObject, remove_folder, to_json
 from univae.errors import InputError
 from univae.kinds import load
 from univae.trained import Trained
@@ -83,8 +83,28 @@ class Trainer:
         """The name of the function, for messages."""
         return self.command.replace("-", "_")
 
+    @property
+    def defaults(self) -> JsonObject:
+        """The options with a default, as they are in ``config.json``."""
+        options = options_of(self._module.Config)
+        values = {name: option.default for name, option in options.items()}
+        return to_json({name: value for name, value in values.items() if value is not MISSING})
+
+    @property
+    def presets(self) -> Mapping[str, JsonObject]:
+        """The options that each preset sets."""
+        return self._module.PRESETS
+
+    def spelled(self, name: str) -> str:
+        """Return an option as it is typed on the command line."""
+        return f"--{spelling(self._module.Config, name)}"
+
+    @property
+    def _module(self) -> Value:
+        return import_module(COMMANDS[self.command][0])
+
     def _run(self, values: Mapping[str, Value], report: bool) -> None:
-        module = import_module(COMMANDS[self.command][0])
+        module = self._module
         named = self._with_files(values)
         try:
             arguments = _arguments(module.Config, named)

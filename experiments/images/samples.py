@@ -13,6 +13,9 @@ from univae.checkpoint import JsonObject
 
 __all__ = ["write_samples"]
 
+# Grids with several kinds of rows, which take turns -> what each shows.
+ROW_LABELS = {"reconstructions": ("held-out", "reconstruction")}
+
 
 @torch.no_grad()
 def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMNS) -> JsonObject:
@@ -36,7 +39,8 @@ def write_samples(run: TrainedDensity, held_out: Tensor, count: int = 2 * COLUMN
         ),
     }
     for name, (title, images) in grids.items():
-        write_grid(run.folder, name, title, images, pixels.levels, columns)
+        labels = ROW_LABELS.get(name, ())
+        write_grid(run.folder, name, title, images, pixels.levels, columns, labels)
     return {name: title for name, (title, _) in grids.items()}
 
 

@@ -1,14 +1,14 @@
-"""The content of a run folder for its report: metrics, items, images and figures."""
+"""The content of a run folder for its report: metrics, items, images and charts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from matplotlib.figure import Figure
-
-from experiments.reports.figures import png
-from experiments.reports.html import embed
-from univae.checkpoint import JsonObject, JsonValue, read_json, replacing_file
+from experiments.reports.blocks import Block, Charts
+from experiments.reports.charts import Chart
+from experiments.reports.svg import drawn_file
+from experiments.training.environment import stored_environment
+from univae.checkpoint import JsonObject, JsonValue, read_json, write_text_atomic
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -32,6 +32,7 @@ class Content:
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+        self.environment = stored_environment(run.path)
         self.validations = run.rows("validation")
         self.training = evenly(run.each_row("train"), MOST_ROWS)
         self.items: list[JsonObject] = []
@@ -60,17 +61,16 @@ class Content:
             raise InputError(f"{path} is no PNG image")
         return content
 
-    def figure(self, name: str, figure: Figure | None, alt: str) -> str:
-        """Write ``plots/NAME.png`` and return it as HTML; nothing if there is no figure.
+    def charts(self, charts: Sequence[Chart]) -> list[Block]:
+        """Write each chart to ``plots/NAME.svg`` and return them as a block; none without charts.
 
-        ``alt`` describes the figure in words.
+        Raises:
+            InputError: ``plots`` is a link.
         """
-        if figure is None:
-            return ""
-        data = png(figure)
-        with replacing_file(self.run.subfolder("plots") / f"{name}.png") as temporary:
-            temporary.write_bytes(data)
-        return embed(data, alt)
+        for chart in charts:
+            path = self.run.subfolder("plots") / f"{chart.name}.svg"
+            write_text_atomic(path, drawn_file(chart))
+        return [Charts(charts)] if charts else []
 
 
 def evenly(rows: Iterable[Row], most: int) -> list[Row]:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 
-from experiments.reports.html import brief
+from experiments.reports.values import brief
 from univae.checkpoint import JsonObject
 
 __all__ = [

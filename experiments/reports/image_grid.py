@@ -1,5 +1,6 @@
 """Images side by side as one PNG, as an item of a run's report, or one after the other as a GIF."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from univae.checkpoint import replacing_file, write_json
+from univae.checkpoint import JsonObject, replacing_file, write_json
 from univae.errors import InputError
 from univae.run_folder import RunFolder
 
@@ -42,12 +43,25 @@ def grid(images: Tensor, levels: int, columns: int = COLUMNS) -> np.ndarray:
 
 
 def write_grid(
-    run: RunFolder, name: str, title: str, images: Tensor, levels: int, columns: int = COLUMNS
+    run: RunFolder,
+    name: str,
+    title: str,
+    images: Tensor,
+    levels: int,
+    columns: int = COLUMNS,
+    row_labels: Sequence[str] = (),
 ) -> None:
-    """Write a grid of images to ``samples/NAME.png``, and its item for the report."""
+    """Write a grid of images to ``samples/NAME.png``, and its item for the report.
+
+    ``row_labels`` stand beside the rows of the grid, from the first again where there are fewer.
+    """
     folder = run.subfolder("samples")
     write_picture(folder / f"{name}.png", images, levels, columns)
-    write_json(folder / f"{name}.json", {"kind": "images", "title": title, "file": f"{name}.png"})
+    item: JsonObject = {"kind": "images", "title": title, "file": f"{name}.png"}
+    if row_labels:
+        rows = -(-len(images) // columns)
+        item["row_labels"] = [row_labels[row % len(row_labels)] for row in range(rows)]
+    write_json(folder / f"{name}.json", item)
 
 
 def write_picture(path: Path, images: Tensor, levels: int, columns: int = COLUMNS) -> None:

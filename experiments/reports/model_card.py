@@ -5,18 +5,16 @@ what it was trained on, the numbers of its best validation with what they are, a
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from experiments.reports.html import brief
+from experiments.reports.sizes import parameters
 from experiments.reports.validations import NUMBERS, best_validation
+from experiments.reports.values import brief
 from univae.checkpoint import read_json
-from univae.checksums import WEIGHTS
 from univae.kinds import trained_class
 from univae.rules import reading
 from univae.run_folder import BEST, LAST, RunFolder
-from univae.weights_file import stored_shapes
 
 __all__ = ["CARDS", "CardKind", "model_card"]
 
@@ -100,7 +98,7 @@ def model_card(files: RunFolder, run: RunFolder, name: str, license_name: str = 
         _metadata(run, kind, license_name),
         f"# {name.rpartition('/')[2]}",
         f"This is {trained_class(run).description} of the Python library univae, trained with "
-        f"`univae {run.kind}`. It has {_parameters(files):,} parameters.",
+        f"`univae {run.kind}`. It has {parameters(files.checkpoint(BEST)):,} parameters.",
         "## How to open it",
         f"```python\nimport univae\nrun = univae.load({json.dumps(name)})\n{kind.uses}\n```",
         "`pip install 'univae[hub]'` installs what this needs. The files are JSON and safetensors; "
@@ -120,12 +118,6 @@ def _metadata(run: RunFolder, kind: CardKind, license_name: str) -> str:
     tags = ["univae", str(run.kind).removeprefix("train-")]
     lines += ["tags:", *(f"- {tag}" for tag in tags), "---"]
     return "\n".join(lines)
-
-
-def _parameters(files: RunFolder) -> int:
-    """Return the number of weights in the published checkpoint."""
-    shapes = stored_shapes(files.checkpoint(BEST) / WEIGHTS)
-    return sum(map(math.prod, shapes.values()))
 
 
 def _training(files: RunFolder) -> Iterator[str]:

@@ -1,59 +1,81 @@
-"""The sections of a report; a function returns nothing where the run has no data for it."""
+"""The parts of a report; a function returns none where the run has no data for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
+from urllib.parse import quote
 
-from experiments.reports import plots
+from experiments.reports import curves, metric_curves
+from experiments.reports.blocks import (
+    Block,
+    Fact,
+    Facts,
+    Folded,
+    Link,
+    Links,
+    Listing,
+    Note,
+    Part,
+    Picture,
+    Slider,
+    facts,
+    text_table,
+)
 from experiments.reports.content import Content, evenly
-from experiments.reports.html import brief, embed, escape, flat, items, paragraph, section, table
-from experiments.reports.validations import NUMBERS, best_validation
-from experiments.training.environment import stored_environment
+from experiments.reports.options import changed_options
+from experiments.reports.run_kinds import kind_of
+from experiments.reports.validations import best_validation
+from experiments.reports.values import brief, flat
+from experiments.training.metric_names import METRICS, number_text
 from univae.checkpoint import JsonValue, read_json
 from univae.errors import InputError
 
 __all__ = [
     "configuration",
-    "curves",
     "distances",
     "grids",
     "headline",
     "inner_runs",
     "latents",
     "notes",
+    "players",
     "similarity",
+    "training_curves",
 ]
 
-WORDS = ("verdict", "feature_space", "frechet_note", "step")  # keys that follow the numbers
-MOST_GRIDS = 6  # of generated images by step, that a page embeds
+# Keys of a validation that follow its numbers, with their labels.
+WORDS = {"verdict": "use of the latents", "feature_space": "feature space", "step": "at step"}
+# Parts that show what a GAN generates, and how it is measured.
+GENERATED = ("Metrics, floor and known faults", "Images of the same latents by step")
+# Parts with curves of the numbers of a validation.
+CURVES = ("Curves", "Use of the latent variables", "Similarity", "Distance to real data")
+MOST_GRIDS = 40  # of generated images by step, that a page embeds
+MOST_GRID_BYTES = 2**23  # of all of them
 GRIDS = "step_*.png"  # their files
 
 
-def headline(content: Content) -> str:
-    """Return the state of the run, its best validation and its speed."""
+def part(title: str, *blocks: Block, related: Sequence[str] = ()) -> list[Part]:
+    """Return a part of these blocks, with links to related parts; none without a block."""
+    return [Part(title, blocks, related)] if blocks else []
+
+
+def headline(content: Content) -> list[Part]:
+    """Return the best validation, and the speed of the training."""
     best = best_validation(content.run)
-    rows = [[label, brief(best[name])] for name, label in NUMBERS.items() if name in best]
-    rows += [[name, brief(best[name])] for name in WORDS if name in best]
-    if content.training:
-        rows.append(["steps trained", brief(content.training[-1]["step"])])
+    lines = []
+    for name, metric in METRICS.items():
+        if isinstance(best.get(name), int | float):
+            text = number_text(best[name])
+            lines.append(Fact(metric.label, text, metric.unit, is_number=True))
+    lines += [Fact(label, brief(best[name])) for name, label in WORDS.items() if name in best]
     speeds = [row["tokens_per_second"] for row in content.training if row.get("tokens_per_second")]
     if speeds:
-        rows.append(["tokens per second (median)", brief(median(speeds))])
-
-    numbers = section("Best validation", table([], rows) if rows else "")
-    return paragraph(_state(content), "warning") + numbers
-
-
-def _state(content: Content) -> str:
-    """Return a warning for a run that failed or is not complete."""
-    error = content.run.path / "ERROR.json"
-    if error.exists():
-        return f"Training failed: {brief(read_json(error))}"
-    if not (content.run.path / "DONE").exists():
-        return "This run is not complete."
-    return ""
+        text = f"{median(speeds):,.0f}"
+        unit = f"{kind_of(content.run).speed}/s"
+        lines.append(Fact("training speed, median", text, unit, is_number=True))
+    return part("Best validation", *([Facts(lines)] if lines else []), related=CURVES)
 
 
-def notes(content: Content) -> str:
+def notes(content: Content) -> list[Part]:
     """Return the notes of ``data.json`` and ``DONE``: what was left out, cut or assumed."""
     entries: list[JsonValue] = list(content.run.data_record().values())
     done = content.run.path / "DONE"
@@ -65,97 +87,103 @@ def notes(content: Content) -> str:
         stored = entry.get("notes") if isinstance(entry, dict) else None
         if isinstance(stored, list):
             lines += stored
-    distinct = dict.fromkeys(map(str, lines))
-    return section("Notes", items(distinct))
+    distinct = list(dict.fromkeys(map(str, lines)))
+    return part("Notes", *([Listing(distinct)] if distinct else []))
 
 
-def inner_runs(content: Content) -> str:
+def inner_runs(content: Content) -> list[Part]:
     """Return links to the reports of runs inside this run's folder."""
     names = sorted(path.parent.name for path in content.run.path.glob("*/report.html"))
-    links = []
-    for name in map(escape, names):
-        links.append(f'<li><a href="{name}/report.html">{name}</a></li>')
-    return section("Runs inside this run", f"<ul>{''.join(links)}</ul>" if links else "")
+    links = [Link(f"{quote(name)}/report.html", name) for name in names]
+    return part("Runs inside this run", *([Links(links)] if links else []))
 
 
-def curves(content: Content) -> str:
+def training_curves(content: Content) -> list[Part]:
     """Return the training loss and the validation's likelihood by step."""
-    loss = content.figure(
-        "train_loss",
-        plots.train_loss(content.training),
-        "Training loss and learning rate by step",
-    )
-    likelihood = content.figure(
-        "validation",
-        plots.validation(content.validations),
-        "Validation negative log-likelihood with its standard error, and the negative ELBO, "
-        "by step",
-    )
-    return section("Curves", loss + likelihood)
+    charts = [*curves.training(content.training), *curves.validation(content.validations)]
+    return part("Curves", *content.charts(charts))
 
 
-def latents(content: Content) -> str:
+def latents(content: Content) -> list[Part]:
     """Return the KL per layer and measures of the use of the latents, by step."""
-    kl = content.figure(
-        "kl_layers",
-        plots.kl_layers(content.validations),
-        "KL of every latent layer by step, stacked",
-    )
-    use = content.figure(
-        "use",
-        plots.latent_use(content.validations),
-        "Active units, and mutual information with its ceiling, by step",
-    )
-    return section("Use of the latent variables", kl + use)
+    rows = content.validations
+    charts = [*curves.kl_layers(rows), *curves.latent_use(rows)]
+    return part("Use of the latent variables", *content.charts(charts))
 
 
-def similarity(content: Content) -> str:
+def similarity(content: Content) -> list[Part]:
     """Return rank correlation, recall and generation of a sentence model, by step."""
-    figure = content.figure(
-        "similarity",
-        plots.similarity(content.validations),
-        "Rank correlation and recall on held-out texts, and nats per generated token, by step",
-    )
-    return section("Similarity", figure)
+    charts = metric_curves.lines(content.validations, metric_curves.RANKS)
+    return part("Similarity", *content.charts(charts))
 
 
-def distances(content: Content) -> str:
+def distances(content: Content) -> list[Part]:
     """Return the distance of generated rows to real ones by step, or why there is none."""
-    figure = content.figure(
-        "distance",
-        plots.distance(content.validations),
-        "Fréchet distance of generated rows to real ones, precision and recall, by step",
-    )
+    charts = metric_curves.lines(content.validations, metric_curves.DISTANCES)
     last = content.validations[-1] if content.validations else {}
     reason = str(last.get("frechet_note") or "")
-    return section("Distance to real data", paragraph(reason, "warning") + figure)
+    warnings = [Note(reason, is_warning=True)] if reason else []
+    blocks = [*warnings, *content.charts(charts)]
+    return part("Distance to real data", *blocks, related=GENERATED)
 
 
-def grids(content: Content) -> str:
+def players(content: Content) -> list[Part]:
+    """Return losses, scores, penalties and gradients of both players of a GAN, by step."""
+    if not any("generator_loss" in row for row in content.training):
+        return []
+    charts = metric_curves.lines(content.training, metric_curves.PLAYERS)
+    return part("Critic and generator", *content.charts(charts))
+
+
+def grids(content: Content) -> list[Part]:
     """Return images that a GAN generated from the same latents, at steps across its training."""
     steps = {}
+    sizes = {}
     for path in (content.run.path / "samples").glob(GRIDS):
         number = path.stem.removeprefix("step_")
         if number.isdecimal():
             steps[int(number)] = path.name
-    pictures = []
-    for step in evenly(sorted(steps), MOST_GRIDS):
-        title = f"Step {step}"
-        try:
-            picture = embed(content.picture(steps[step]), f"Generated images, step {step}")
-        except InputError as error:
-            picture = paragraph(f"cannot be shown: {error}", "warning")
-        pictures.append(paragraph(title) + picture)
-    return section("Images of the same latents by step", "".join(pictures))
+            sizes[int(number)] = path.lstat().st_size
+    if not steps:
+        return []
+    most = MOST_GRID_BYTES // (max(sizes.values()) or 1)
+    shown = evenly(sorted(steps), max(2, min(MOST_GRIDS, most)))
+    pictures = [_grid(content, step, steps[step]) for step in shown]
+    return part("Images of the same latents by step", Slider("Step of training", pictures))
 
 
-def configuration(content: Content) -> str:
-    """Return every option, and the versions, device and command line of the run."""
-    environment = flat(stored_environment(content.run.path))
-    options = _settings("Configuration", flat(content.run.config))
-    return options + _settings("Environment", environment)
+def _grid(content: Content, step: int, name: str) -> Picture | Note:
+    try:
+        picture = content.picture(name)
+    except InputError as error:
+        return Note(f"Step {step}: cannot be shown: {error}", is_warning=True)
+    return Picture(picture, f"Generated images, step {step}", f"Step {step}")
 
 
-def _settings(title: str, values: Mapping[str, object]) -> str:
-    rows = [[name, brief(value)] for name, value in values.items()]
-    return section(title, table([], rows) if rows else "")
+def configuration(content: Content) -> list[Part]:
+    """Return the options that differ from the defaults, all options, and the environment."""
+    blocks: list[Block] = []
+    changed = changed_options(content.run, str(content.environment.get("command", "")))
+    if changed is not None and changed.values:
+        base = f"preset {changed.preset}" if changed.preset else "defaults"
+        rows = [(name, *map(_value, values)) for name, values in changed.values.items()]
+        blocks.append(Note(f"Options that differ from the {base}:"))
+        blocks.append(text_table(["option", "this run", base], rows))
+    elif changed is not None:
+        base = f"those of the preset {changed.preset}" if changed.preset else "the defaults"
+        blocks.append(Note(f"All options are {base}."))
+    blocks += _folded("All options", flat(content.run.config))
+    blocks += _folded("Environment", flat(content.environment))
+    return part("Configuration", *blocks)
+
+
+def _folded(summary: str, values: Mapping[str, object]) -> list[Block]:
+    rows = [(name, brief(value)) for name, value in values.items()]
+    return [Folded(f"{summary} ({len(rows)})", [facts(rows)])] if rows else []
+
+
+def _value(value: object) -> str:
+    """Return a value of an option for a cell; a missing one is empty, as an empty text is."""
+    if isinstance(value, list):
+        return ", ".join(map(brief, value))
+    return "" if value is None else brief(value)

@@ -15,10 +15,11 @@ from PIL import Image
 from test_commands import refused
 
 from experiments import sample, train_gan
-from experiments.compare import compare, equal_time, groups
+from experiments.compare import compare, equal_time
 from experiments.data.readers import read
 from experiments.gans.samples import fixed_latents, strip
 from experiments.gans.scaling import gan_rows, standardise, to_data_units, to_grey_levels
+from experiments.reports.groups import group_runs
 from experiments.reports.validations import best_validation
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
@@ -182,12 +183,9 @@ def timed(path: Path, curve: list[tuple[float, float]], **config: Any) -> Path:
 
 
 def test_groups_are_of_one_configuration_but_for_the_seed(runs: dict[str, Path]) -> None:
-    found = groups(Run.open(runs[name]) for name in ("first", "classes", "second", "table"))
-    assert {name: [run.path.name for run in members] for name, members in found.items()} == {
-        "1": ["first", "second"],
-        "2": ["classes"],
-        "3": ["table"],
-    }
+    found = group_runs(Run.open(runs[name]) for name in ("first", "classes", "second", "table"))
+    members = [[run.path.name for run in group] for group in found.runs_of.values()]
+    assert members == [["first", "second"], ["classes"], ["table"]]
 
 
 def test_at_equal_time_a_run_counts_with_what_it_had_by_then(tmp_path: Path) -> None:
@@ -206,18 +204,19 @@ def test_at_equal_time_a_run_counts_with_what_it_had_by_then(tmp_path: Path) -> 
     assert best_validation(members[0], 215.0)["frechet_distance"] == 3
     assert best_validation(members[0])["frechet_distance"] == 1
     page = compare([*fast, *slow], tmp_path / "page.html").read_text()
-    best, equal = page.split("At equal time")
-    assert "<td>1</td><td>0.1</td><td>1.5 ± 0.71</td>" in best
-    assert "<td>1</td><td>0.1</td><td>3.5 ± 0.71</td>" in equal
-    assert all("<td>2</td><td>0.2</td><td>2.5 ± 0.71</td>" in part for part in (best, equal))
-    assert "in the first 3.587 minutes, of processor time" in equal
-    early = (
-        compare([*fast, *slow], tmp_path / "early.html", minutes=1.75)
-        .read_text()
-        .split("At equal time")[1]
-    )
-    assert "<td>1</td><td>0.1</td><td>5.5 ± 0.71</td>" in early
-    assert "<td>2</td><td>0.2</td><td>4.5 ± 0.71</td>" in early
+
+    def distances(page: str, part: str) -> list[str]:
+        """The means of the groups lr 0.1 and lr 0.2 in a part of the page."""
+        body = page.split(f'<section id="{part}">')[1].split("</section>")[0]
+        assert re.findall(r'<th scope="col"[^>]*>(lr .*?)</th>', body) == ["lr 0.1", "lr 0.2"]
+        row = body.split('<th scope="row">Fréchet distance</th>')[1].split("</tr>")[0]
+        return [text.replace("\xa0", " ") for text in re.findall(r"<td[^>]*>(.*?)</td>", row)]
+
+    assert distances(page, "metrics") == ["1.500 ± 0.71", "2.500 ± 0.71"]
+    assert distances(page, "at-equal-time") == ["3.500 ± 0.71", "2.500 ± 0.71"]
+    assert "in the first 3 min 35 s of processor time" in page
+    early = compare([*fast, *slow], tmp_path / "early.html", minutes=1.75).read_text()
+    assert distances(early, "at-equal-time") == ["5.500 ± 0.71", "4.500 ± 0.71"]
     assert equal_time([*members, Run.open(timed(tmp_path / "none", []))]) is None
 
 
@@ -225,7 +224,7 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     page = compare(list(runs.values()), tmp_path / "page.html").read_text()
-    rows = page.split("Images generated from the same latents")[1]
+    rows = page.split("<h2>Images generated from the same latents")[1]
     assert rows.count("<img") == 3  # none of the table
     assert "Distances are of several feature spaces" in page
     opened = TrainedGan.open(runs["second"], "cpu")
@@ -269,7 +268,7 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
 ) -> None:
     small = {name: METHODS[name] | TINY | {"network": "conv"} for name in ("gn", "sn")}
     monkeypatch.setattr(wgan_images, "METHODS", small)
-    monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 3)
+    monkeypatch.setattr(wgan_images, "FEATURE_STEPS", 100)
     monkeypatch.setattr(
         wgan_images, "run_all", lambda jobs, at_once: {job.name: run_here(job) for job in jobs}
     )

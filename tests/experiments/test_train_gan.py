@@ -443,9 +443,8 @@ def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_trains_a_gan_and_shows_its_grid(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(
-        PRESETS, "tiny", {name: value for name, value in COMMON.items() if name != "threads"}
-    )
+    small = {name: value for name, value in COMMON.items() if name != "threads"}
+    monkeypatch.setitem(PRESETS, "tiny", small | {"feature_steps": 100})
     Run.create(tmp_path / "demo", {"command": "train-text"})
     found = demo.generate_digits(demo.Config(out=tmp_path / "demo", gan_minutes=0.1, threads=1))
     assert found["frechet_distance"] > found["floor"]["frechet_distance"] > 0

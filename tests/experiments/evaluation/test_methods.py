@@ -22,7 +22,7 @@ from experiments.evaluation.proposals import PROPOSALS, proposal
 from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scores import COLUMNS
 from experiments.evaluation.until_precise import UntilPrecise
-from experiments.reports.item_plots import scores
+from experiments.reports.item_charts import scores
 from univae.errors import InputError
 from univae.latent.spherical import HypersphericalUniform
 
@@ -120,8 +120,8 @@ def test_the_figure_of_an_estimator_has_the_panels_of_its_numbers(name: str) -> 
     rows = estimator.rows(Linear(), torch.randn(6, 1), None)
     result = {**estimator.settings(), **estimator.totals(ScoreColumns.of(rows))}
     item = estimator.report_item(ScoreColumns.of(rows), result, estimator.title)
-    labels = [axes.get_ylabel() for axes in scores(item).axes]
-    assert labels[0] == "data"
+    labels = [chart.y_label for chart in scores(item)]
+    assert labels[0] == "number of data"
     assert estimator.diagnostic.label in labels
     assert len(labels) == 1 + sum(
         item.get(panel) is not None for panel in ("ladder", "khat", "effective_chains", "samples")

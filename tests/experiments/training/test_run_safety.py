@@ -267,7 +267,6 @@ def test_a_report_embeds_no_file_from_outside_its_samples(tmp_path: Path) -> Non
     assert "data:image" in sample(run, {"kind": "images", "title": "t", "file": "own.png"})
 
 
-@pytest.mark.filterwarnings("ignore:No data for colormapping")
 def test_damaged_samples_are_named_in_the_report_and_break_nothing(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"steps": 1})
     for kind in ("points", "likelihood", "texts", "images"):
@@ -283,7 +282,7 @@ def test_plots_that_are_a_link_are_not_written_through(tmp_path: Path) -> None:
     run = trained(tmp_path / "run")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "train_loss.png").write_text("mine")
+    (elsewhere / "train_loss.svg").write_text("mine")
     for path in (run.path / "plots").iterdir():
         path.unlink()
     (run.path / "plots").rmdir()
@@ -292,7 +291,7 @@ def test_plots_that_are_a_link_are_not_written_through(tmp_path: Path) -> None:
     run.log("train", 4, loss=1.0, lr=0.1)
     with pytest.raises(InputError, match="is a link"):
         write_report(run.path)
-    assert (elsewhere / "train_loss.png").read_text() == "mine"
+    assert (elsewhere / "train_loss.svg").read_text() == "mine"
     assert json.loads((run.path / "config.json").read_text())["steps"] == 3
 
 

@@ -4,23 +4,19 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 
-import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "empty_figure", "png", "shades", "stacked_axes"]
+__all__ = ["BLUE", "GREY", "ORANGE", "png", "stacked_axes"]
 
 BLUE = "#1f6fb4"
 ORANGE = "#d9690f"
-GREEN = "#2a8c4a"
 GREY = "#888888"
 WIDTH = 8.0  # inches
-LIGHTEST = 0.9  # end of the colour map in use; the yellow beyond is pale on white
 
 
-def empty_figure(width: float, height: float) -> Figure:
+def _empty_figure(width: float, height: float) -> Figure:
     """Return a figure of a size in inches, with the backend that draws PNG."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,7 +30,7 @@ def stacked_axes(
 
     ``heights`` are relative to each other, ``height`` is that of the figure in inches.
     """
-    figure = empty_figure(WIDTH, height)
+    figure = _empty_figure(WIDTH, height)
     ratios = {"height_ratios": list(heights)}
     grid = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw=ratios)
     axes = grid[:, 0].tolist()
@@ -42,12 +38,6 @@ def stacked_axes(
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def shades(count: int) -> list[tuple[float, float, float, float]]:
-    """Return colours of different brightness, which colour-blind readers can tell apart."""
-    positions = LIGHTEST * np.arange(count) / max(count - 1, 1)
-    return [colormaps["viridis"](position) for position in positions.tolist()]
 
 
 def png(figure: Figure) -> bytes:

@@ -1,0 +1,118 @@
+"""The metrics of groups of runs: mean and spread over the runs of each, and the best of them."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import mean, stdev
+
+from experiments.reports.groups import Groups
+from experiments.reports.validations import best_validation
+from experiments.training.metric_names import METRICS, Metric, number_text
+from univae.checkpoint import JsonObject
+from univae.run_folder import RunFolder
+
+__all__ = ["Compared", "compared", "data_sets", "feature_spaces"]
+
+NO_DATA = ("tokenizer", "from")  # entries of data.json that name no data
+
+# Metrics of distances in a feature space, which cannot be compared between spaces.
+OF_FEATURES = (
+    "frechet_distance",
+    "kernel_distance",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A metric of a group of runs."""
+
+    metric: str  # its key
+    unit: str
+    group: str
+    mean: float
+    spread: float | None  # standard deviation over the runs; None of a single run
+    count: int  # runs that have the metric
+    best: bool  # whether the mean is the best of all groups
+
+    def to_json(self) -> JsonObject:
+        """Return the fields in their order."""
+        return asdict(self)
+
+    @property
+    def row(self) -> Metric:
+        """The metric in words."""
+        return METRICS[self.metric]
+
+    @property
+    def text(self) -> str:
+        """Mean and spread, such as ``2.385 ± 0.21``."""
+        whole = int(self.mean) if self.mean.is_integer() else self.mean
+        spread = "" if self.spread is None else f" ± {self.spread:.2g}"
+        return number_text(whole) + spread
+
+
+def compared(groups: Groups, within: float = math.inf) -> list[Compared]:
+    """Return the metrics that any run has, in the order of the registry, a row a group.
+
+    A run counts with its best validation within ``within`` seconds of training. No mean is marked
+    as the best where the groups have other data, or distances of other feature spaces.
+    """
+    best_of = {
+        group: [best_validation(run, within) for run in runs]
+        for group, runs in groups.runs_of.items()
+    }
+    unmarked = _unmarked(groups.runs)
+    values = []
+    for key, metric in METRICS.items():
+        numbers_of = {group: _numbers(rows, key) for group, rows in best_of.items()}
+        numbers_of = {group: numbers for group, numbers in numbers_of.items() if numbers}
+        means = {group: mean(numbers) for group, numbers in numbers_of.items()}
+        best = None
+        if len(means) > 1 and metric.best is not None and key not in unmarked:
+            best = metric.best(list(means.values()))
+        for group, numbers in numbers_of.items():
+            spread = stdev(numbers) if len(numbers) > 1 else None
+            is_best = best is not None and means[group] == best
+            values.append(
+                Compared(key, metric.unit, group, means[group], spread, len(numbers), is_best)
+            )
+    return values
+
+
+def feature_spaces(runs: Iterable[RunFolder]) -> list[str]:
+    """Return the feature spaces of the distances of runs, sorted."""
+    names = set()
+    for run in runs:
+        for row in run.rows("validation"):
+            if row.get("feature_space"):
+                names.add(str(row["feature_space"]))
+    return sorted(names)
+
+
+def data_sets(runs: Iterable[RunFolder]) -> list[str]:
+    """Return the data of runs, each once: the sources of equal fingerprints count as one."""
+    by_fingerprint: dict[str, str] = {}
+    for run in runs:
+        record = run.data_record()
+        entries = [entry for role, entry in record.items() if role not in NO_DATA]
+        if entries:
+            fingerprint = " ".join(str(entry.get("fingerprint")) for entry in entries)
+            sources = ", ".join(str(entry.get("source")) for entry in entries)
+            by_fingerprint.setdefault(fingerprint, sources)
+    return list(by_fingerprint.values())
+
+
+def _unmarked(runs: Sequence[RunFolder]) -> Collection[str]:
+    """Return the metrics that cannot be compared between these runs."""
+    if len(data_sets(runs)) > 1 or len({str(run.kind) for run in runs}) > 1:
+        return METRICS.keys()
+    return OF_FEATURES if len(feature_spaces(runs)) > 1 else ()
+
+
+def _numbers(rows: Sequence[Mapping[str, object]], key: str) -> list[float]:
+    numbers = [row.get(key) for row in rows]
+    return [float(number) for number in numbers if isinstance(number, int | float)]
