@@ -73,7 +73,8 @@ def test_the_search_finds_a_page_where_the_site_is_opened_as_files(
     site: Path, chromium: Any
 ) -> None:
     with opened_page(chromium, str(site / "index.html")) as (opened, problems):
-        opened.locator("input[data-md-component=search-query]").first.fill("AccumulatedAdamW")
+        opened.locator("input[data-md-component=search-query]").first.click()
+        opened.keyboard.type("AccumulatedAdamW")
         result = opened.locator(".md-search-result__link").first
         result.wait_for(state="attached")
         assert not problems
