@@ -62,13 +62,10 @@ coverage: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov=univae --cov=density --cov=gan \
 		--cov=experiments --cov-report=term-missing:skip-covered
 
-# Ratios with peers and with plain versions; every script prints JSON and takes minutes. Needs the extra `bench`.
+# Ratios with peers and with plain versions: an hour. univae bench has the quick ones.
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
-	for script in experiments/benchmarks/[a-z]*.py; do \
-		name=$$(basename $$script .py); \
-		[ $$name = harness ] || $(BIN)/python -m experiments.benchmarks.$$name || exit 1; \
-	done
+	$(BIN)/univae bench --all
 
 # The site, in build/site; every notebook runs once.
 docs: $(STAMP)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from univae.errors import InputError
 
-__all__ = ["class_numbers"]
+__all__ = ["Labels", "class_numbers"]
 
 SHOWN = 60  # characters of a wrong value in a message
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gan.labels import class_numbers
+from gan.labels import Labels, class_numbers
 from gan.players import Players
 from gan.truncation import truncated_normal
 from gan.units import DataUnits
@@ -121,7 +121,7 @@ class TrainedGan(Trained):
     def sample(
         self,
         count: int,
-        labels: ArrayLike | None = None,
+        labels: Labels | None = None,
         seed: int | None = None,
         truncation: float | None = None,
     ) -> Rows:
@@ -141,17 +141,42 @@ class TrainedGan(Trained):
                 or columns have names and pandas is not installed.
         """
         count = whole_number("sample", "count", count)
-        classes = self._checked(labels, count)
+        classes = self.labels(labels, count)
         with seeded(seed, self.device):
             return self._named(self.from_networks(self.draw(count, classes, truncation)))
 
-    def interpolate(self, a: int | ArrayLike, b: int | ArrayLike, steps: int = 7) -> Rows:
+    def interpolate(
+        self,
+        a: int | ArrayLike,
+        b: int | ArrayLike,
+        steps: int = 7,
+        label: int | str | None = None,
+    ) -> Rows:
         r"""Return rows (steps, \*shape) between those of two latents, along the sphere.
 
         Args:
             a: the seed of the first latent, or the latent (d,).
             b: the seed of the last latent, or the latent.
             steps: the number of rows, both ends included.
+            label: the class of all rows, of a conditional GAN, by its number or name; by default
+                the first.
+
+        Raises:
+            InputError: ``steps`` is below 2, a latent is not of the model's width, or ``label`` is
+                no class.
+        """
+        z = self.between(a, b, steps)
+        if label is None and self.classes:
+            label = 0
+        return self._named(self.from_networks(self.generate(z, self.labels(label, steps))))
+
+    def latent(self, seed: int) -> Tensor:
+        """Return the latent (d,) of a seed, that of ``sample(1, seed=seed)``."""
+        with seeded(seed, torch.device("cpu")):
+            return torch.randn(self.latent_width)
+
+    def between(self, a: int | ArrayLike, b: int | ArrayLike, steps: int) -> Tensor:
+        """Return the latents (steps, d) of :meth:`interpolate`.
 
         Raises:
             InputError: ``steps`` is below 2, or a latent is not of the model's width.
@@ -160,8 +185,26 @@ class TrainedGan(Trained):
         start = self._latent(a)
         end = self._latent(b)
         t = torch.linspace(0, 1, steps, dtype=start.dtype)
-        labels = torch.zeros(steps, dtype=torch.long) if self.classes else None
-        return self._named(self.from_networks(self.generate(slerp(start, end, t[:, None]), labels)))
+        return slerp(start, end, t[:, None])
+
+    def labels(self, labels: Labels | None, count: int) -> Tensor | None:
+        """Return the class numbers (count,) of labels, see :meth:`sample`; None for None.
+
+        Raises:
+            InputError: a label is no class, or the GAN has none.
+        """
+        if labels is None:
+            return None
+        if not self.classes:
+            raise InputError(
+                f"sample: labels are for a conditional GAN; {self.path} has no classes"
+            )
+        return class_numbers(labels, count, self.classes, self.class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes 0, 1, ...; empty where they have none."""
+        return list(self.folder.data_record().get("data", {}).get("class_names") or [])
 
     def draw(
         self, count: int, labels: Tensor | None = None, truncation: float | None = None
@@ -206,8 +249,7 @@ class TrainedGan(Trained):
     def _latent(self, end: int | ArrayLike) -> Tensor:
         """Return a latent (d,), drawn where ``end`` is a seed."""
         if isinstance(end, int | np.integer):
-            with seeded(int(end), torch.device("cpu")):
-                return torch.randn(self.latent_width)
+            return self.latent(int(end))
         rule = f"a and b must be seeds, or latents of shape ({self.latent_width},)"
         try:
             z = torch.as_tensor(np.asarray(end, np.float64)).to(torch.get_default_dtype())
@@ -216,17 +258,6 @@ class TrainedGan(Trained):
         if z.shape != (self.latent_width,):
             raise InputError(f"interpolate: {rule}; got {tuple(z.shape)}")
         return z
-
-    def _checked(self, labels: ArrayLike | None, count: int) -> Tensor | None:
-        """Return labels (count,); None for every class in turn."""
-        if labels is None:
-            return None
-        if not self.classes:
-            raise InputError(
-                f"sample: labels are for a conditional GAN; {self.path} has no classes"
-            )
-        names = self.folder.data_record().get("data", {}).get("class_names") or []
-        return class_numbers(labels, count, self.classes, names)
 
 
 def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:

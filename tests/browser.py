@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-__all__ = ["SCHEMES", "WIDTHS", "chromium", "faults", "opened_page", "views"]
+__all__ = [
+    "OPTIONS",
+    "SCHEMES",
+    "WIDTHS",
+    "chromium",
+    "chromium_path",
+    "faults",
+    "opened_page",
+    "views",
+]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
@@ -91,10 +100,15 @@ LAYOUT = """() => {
 }"""
 
 
+def chromium_path() -> str | None:
+    """Return the path of Chromium, or None where there is none."""
+    return os.environ.get("UNIVAE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Return a running Chromium of playwright."""
-    path = os.environ.get("UNIVAE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    path = chromium_path()
     if path is None:
         pytest.skip("no Chromium on the path")
     sync_api = pytest.importorskip("playwright.sync_api")

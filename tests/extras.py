@@ -44,6 +44,7 @@ CASES = {
     "hub": Case("train-text --text hub:no/such:train:text --out {out}/run", rest="hub:no/such"),
     "hf": Case("train-text --text {texts} --out {out}/run --steps 1 --tokenizer jieba"),
     "onnx": Case("export {golden}/text/run {out}/graphs --format onnx"),
+    "explore": Case("explore {golden}/text/run --data {out}/missing.txt", rest="missing.txt"),
     "fid": Case("evaluate {golden}/gan_images/run --features inception", rest="inception"),
     "usearch": Case(
         "search {golden}/similar/run --corpus {texts} --index usearch 'the cat' --count 2"

@@ -209,7 +209,7 @@ TRAINING = [name for name in golden.RUNS if name != "text_vmf"]
 # and a new file.
 # push uploads to a server: tests/experiments/test_push.py has its keys; import-weights reads a
 # checkpoint: tests/experiments/test_published_weights.py
-ELSEWHERE = {"push", "import-weights"}
+ELSEWHERE = {"push", "import-weights", "explore", "bench"}
 USES: dict[str, tuple[str, list[str]]] = {
     "sample of texts": ("text", ["sample", "RUN", "--count", "2"]),
     "sample of a GAN": ("gan_images", ["sample", "RUN", "--count", "4", "--out", "OUT.npz"]),

@@ -89,6 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "experiments/sentences": MODELS | SHARED,
     "experiments/calibration": MODELS | SHARED,
     "experiments/exports": MODELS | SHARED,
+    "experiments/explorer": MODELS | SHARED | FAMILIES,
     "experiments/kinds": MODELS | SHARED | FAMILIES,
     "experiments/cli": GROUND
     | {"experiments/version", "experiments/training", "experiments/data"}
@@ -96,9 +97,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     # commands as functions: they find the commands by name, as the command line does
     "experiments/functions": GROUND
     | {"experiments/cli", "experiments/data", "experiments/training"},
-    "experiments": MODELS | SHARED | FAMILIES | COMMANDS,
+    # the commands explore and bench
+    "experiments": MODELS
+    | SHARED
+    | FAMILIES
+    | COMMANDS
+    | {"experiments/explorer", "experiments/benchmarks/registry"}
+    | {"experiments/benchmarks/table", "experiments/benchmarks/runs"},
     "experiments/examples": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/examples/stories": MODELS | SHARED | FAMILIES | COMMANDS,
+    "experiments/benchmarks/registry": set(),
+    "experiments/benchmarks/table": GROUND | {"experiments/benchmarks/registry"},
+    "experiments/benchmarks/runs": GROUND | {"experiments/benchmarks/registry"},
     "experiments/benchmarks": MODELS | SHARED | FAMILIES | COMMANDS,
     "experiments/studies": MODELS | SHARED | FAMILIES | COMMANDS | {"experiments/benchmarks"},
 }

@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +84,15 @@ def machine() -> JsonObject:
 
 
 def report(name: str, results: object, out: Path | None, kind: str = "benchmark") -> None:
-    """Print results, command and machine as one JSON object; write it to ``out``, unless None."""
+    """Print results, command, date and machine as one JSON object; write it to ``out`` if given."""
     command = shlex.join(["python", "-m", f"experiments.{FOLDERS[kind]}.{name}", *sys.argv[1:]])
-    content = {kind: name, "command": command, "machine": machine(), "results": to_json(results)}
+    content = {
+        kind: name,
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "results": to_json(results),
+    }
     text = json.dumps(content, indent=2)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

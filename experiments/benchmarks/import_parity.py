@@ -4,7 +4,7 @@ Small checkpoints with random weights are written by transformers, read here, an
 on the same padded tokens: under the bidirectional mask, the UniLM mask (a source that sees itself,
 a target that sees the source and its past) and the causal one.
 
-``python -m experiments.benchmarks.import_parity --results parity.json``
+``python -m experiments.benchmarks.import_parity --out parity.json``
 """
 
 import argparse
@@ -149,14 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, help="a JSON file for the results")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     table = {}
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             write_checkpoint(case, Path(folder))
             table[name] = {"tokenizer": case.tokenizer.kind, **errors(Path(folder))}
-    report("import_parity", {"largest_error": table}, arguments.results)
+    report("import_parity", {"largest_error": table}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ call :func:`run`.
 Progress, notes and a table of the result go to stderr, and ``--quiet`` hides them; the last line of
 stdout is the result, one JSON object, or the last line of stderr where stdout carries data
 (``data_on_stdout`` of the configuration). ``RESULTS`` of a command module names the keys that its
-table shows, where these are not all that have a label. Exit codes: 0 done, 1 training failed, 2 bad
-input or configuration, or a disk that cannot be written, 130 interrupted (by Ctrl-C, SIGTERM or
-SIGHUP), 141 the pipe of the output was closed. Only a bug shows a traceback.
+table shows, where these are not all that have a label. Exit codes: 0 done, 1 training or a
+benchmark failed, 2 bad input or configuration, or a disk that cannot be written, 130 interrupted
+(by Ctrl-C, SIGTERM or SIGHUP), 141 the pipe of the output was closed. Only a bug shows a traceback.
 
 Modules that take long to import are imported once the command has been read.
 """
@@ -26,7 +26,13 @@ from experiments.cli.help_pages import is_asked, render, stored_page
 from experiments.cli.jobs import note_of, overview, unknown_command
 from experiments.training.process_environment import set_waiting_policy
 from experiments.training.processes import is_first_process
-from experiments.training.stopping import INTERRUPTED, PeerEnded, StopRequest, TrainingFailed
+from experiments.training.stopping import (
+    INTERRUPTED,
+    PartlyFailed,
+    PeerEnded,
+    StopRequest,
+    TrainingFailed,
+)
 from experiments.training.streams import lasting_streams
 from experiments.version import version
 
@@ -40,6 +46,7 @@ Config = TypeVar("Config")
 # Command -> module and summary; a literal, so that --help imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("experiments.demo", "the main job on built-in data, in a few minutes"),
+    "bench": ("experiments.bench", "measure this library beside its peers, as ratios"),
     "doctor": ("experiments.doctor", "check this installation and this machine"),
     "train-text": ("experiments.train_text", "train a UniVAE on a file of one text per line"),
     "train-density": ("experiments.train_density", "train a VAE on images or a table"),
@@ -60,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("experiments.encode", "write the latents of data, or sentence vectors, to a file"),
     "similar": ("experiments.similar", "generate texts similar to one, ranked"),
     "search": ("experiments.search", "find the texts of a file nearest to one"),
+    "explore": ("experiments.explore", "show what a trained model does in the browser"),
     "likelihood": ("experiments.likelihood", "estimate the log-likelihood of data, with its error"),
     "impute": ("experiments.impute", "fill the missing cells of a table"),
     "compress": ("experiments.compress", "write data as a small file, without loss"),
@@ -124,6 +132,7 @@ def run(
             with stop:
                 _perform(config_type, action, list(sys.argv[1:] if argv is None else argv), name)
         except KeyboardInterrupt as error:
+            _print_result_of(error)
             _end_interrupted(name, str(error))
         except Exception as error:
             if stop.requested:  # a library has turned the interruption into one of its own
@@ -137,6 +146,13 @@ def _end_interrupted(name: str, message: str = "") -> NoReturn:
     _end(INTERRUPTED, f"{name}: {message or 'interrupted'}" if is_first_process() else "")
 
 
+def _print_result_of(error: BaseException) -> None:
+    """Print the result of a command that was ended, where the exception has one."""
+    result = getattr(error, "result", None)
+    if result is not None and is_first_process():
+        print(_as_json(result), flush=True)
+
+
 def _end_failed(name: str, error: Exception) -> None:
     """End the process with one line on an error, or return where it is a bug."""
     from univae.disk_errors import DISK_ERRORS
@@ -146,7 +162,9 @@ def _end_failed(name: str, error: Exception) -> None:
         _end_of_closed_pipe()
     if isinstance(error, InputError | PeerEnded):
         _end(2, f"{name}: {_without_command(str(error), name)}")
-    if isinstance(error, TrainingFailed):
+    if isinstance(error, PartlyFailed):
+        _print_result_of(error)
+    if isinstance(error, TrainingFailed | PartlyFailed):
         _end(1, f"{name}: {_without_command(str(error), name)}")
     if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_ERRORS):
         path = f"{error.filename}: " if error.filename is not None else ""

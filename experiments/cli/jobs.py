@@ -31,7 +31,7 @@ class Job:
 
 
 JOBS: Sequence[Job] = (
-    Job("start", ("demo", "doctor"), "univae demo --out runs/demo"),
+    Job("start", ("demo", "doctor", "bench"), "univae demo --out runs/demo"),
     Job(
         "train",
         ("train-text", "train-density", "train-gan", "train-similar", "calibrate"),
@@ -40,7 +40,17 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "use",
-        ("sample", "reconstruct", "interpolate", "edit", "encode", "impute", "similar", "search"),
+        (
+            "sample",
+            "reconstruct",
+            "interpolate",
+            "edit",
+            "encode",
+            "impute",
+            "similar",
+            "search",
+            "explore",
+        ),
         "univae sample runs/mine --count 5",
     ),
     Job(

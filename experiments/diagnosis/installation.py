@@ -34,6 +34,7 @@ EXTRAS: Mapping[str, Extra] = {
     "usearch": Extra(("usearch",), "approximate search of vectors by usearch"),
     "faiss": Extra(("faiss-cpu",), "approximate search of vectors by faiss"),
     "trackio": Extra(("trackio",), "metrics of training in a local dashboard"),
+    "explore": Extra(("gradio",), "a trained model in the browser"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }
 

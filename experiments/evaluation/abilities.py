@@ -58,6 +58,7 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
         GAN: NO_VECTORS,
     },
     "search": {TEXT: NO_VECTORS, DENSITY: NO_VECTORS, GAN: NO_VECTORS},
+    "explore": {},
     "report": {},
     "compare": {},
 }

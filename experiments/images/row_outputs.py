@@ -15,7 +15,7 @@ from experiments.data.array_outputs import (
     result_in_run,
 )
 from experiments.data.outputs import Output
-from experiments.reports.image_grid import COLUMNS, gif, png
+from experiments.reports.image_grid import COLUMNS, SIDE, gif, png
 
 __all__ = ["animation_of", "contents_of", "output_of", "pairs_picture", "picture"]
 
@@ -52,10 +52,15 @@ def contents_of(run: TrainedDensity, rows: np.ndarray, columns: int = COLUMNS) -
     return Contents(arrays={"images": rows}, picture=picture(run, rows, columns))
 
 
-def picture(run: TrainedDensity, images: np.ndarray, columns: int = COLUMNS) -> bytes:
-    """Return images as a grid, PNG; real numbers from the lowest, black, to the highest."""
+def picture(
+    run: TrainedDensity, images: np.ndarray, columns: int = COLUMNS, side: int = SIDE
+) -> bytes:
+    """Return images as a grid, PNG; real numbers from the lowest, black, to the highest.
+
+    Small images are enlarged to about ``side`` pixels.
+    """
     grey, levels = _grey_levels(run, images)
-    return png(grey, levels, columns)
+    return png(grey, levels, columns, side)
 
 
 def animation_of(run: TrainedDensity, images: np.ndarray) -> Contents:
@@ -75,9 +80,15 @@ def _grey_levels(run: TrainedDensity, images: np.ndarray) -> tuple[torch.Tensor,
     return torch.from_numpy(images.astype(np.float32)), levels
 
 
-def pairs_picture(run: TrainedDensity, above: np.ndarray, below: np.ndarray) -> bytes:
+def pairs_picture(
+    run: TrainedDensity,
+    above: np.ndarray,
+    below: np.ndarray,
+    most_columns: int = COLUMNS,
+    side: int = SIDE,
+) -> bytes:
     """Return a grid of images with, below each row of ``above``, that of ``below``."""
-    columns = min(COLUMNS, len(above))
+    columns = min(most_columns, len(above))
     missing = -len(above) % columns
     shape = (-1, columns, *above.shape[1:])
     rows = []
@@ -85,4 +96,4 @@ def pairs_picture(run: TrainedDensity, above: np.ndarray, below: np.ndarray) -> 
         blank = np.full((missing, *images.shape[1:]), images.min(), images.dtype)
         rows.append(np.concatenate((images, blank)).reshape(shape))
     pairs = np.stack(rows, 1)
-    return picture(run, pairs.reshape(-1, *above.shape[1:]), columns)
+    return picture(run, pairs.reshape(-1, *above.shape[1:]), columns, side)

@@ -24,8 +24,8 @@ WHITE = 255
 RGB = 3
 
 
-def grid(images: Tensor, levels: int, columns: int = COLUMNS) -> np.ndarray:
-    """Return images (N, C, H, W) of 0..levels-1 side by side, small ones enlarged.
+def grid(images: Tensor, levels: int, columns: int = COLUMNS, side: int = SIDE) -> np.ndarray:
+    """Return images (N, C, H, W) of 0..levels-1 side by side, small ones enlarged to ``side``.
 
     The result is (height, width, channels), uint8.
     """
@@ -34,7 +34,7 @@ def grid(images: Tensor, levels: int, columns: int = COLUMNS) -> np.ndarray:
     padded = images.new_zeros(rows * columns, channels, height, width)
     padded[:count] = images
 
-    enlarged = _enlarged(padded, levels, SIDE)
+    enlarged = _enlarged(padded, levels, side)
     framed = torch.nn.functional.pad(enlarged, (1, 1, 1, 1), value=GREY)
 
     cells = framed.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2)
@@ -70,9 +70,9 @@ def write_picture(path: Path, images: Tensor, levels: int, columns: int = COLUMN
         temporary.write_bytes(png(images, levels, columns))
 
 
-def png(images: Tensor, levels: int, columns: int = COLUMNS) -> bytes:
-    """Return a grid of images as PNG."""
-    picture = grid(images, levels, columns)
+def png(images: Tensor, levels: int, columns: int = COLUMNS, side: int = SIDE) -> bytes:
+    """Return a grid of images as PNG; see :func:`grid`."""
+    picture = grid(images, levels, columns, side)
     if picture.shape[-1] == 1:
         picture = picture.squeeze(-1)
     buffer = BytesIO()

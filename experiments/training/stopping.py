@@ -18,6 +18,7 @@ from experiments.training.processes import is_first_process
 __all__ = [
     "INTERRUPTED",
     "Interrupted",
+    "PartlyFailed",
     "PeerEnded",
     "StopRequest",
     "TrainingFailed",
@@ -37,10 +38,15 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a training command, which has saved what it had finished.
+    """A signal stopped a command; one that trains has saved what it had finished.
 
-    A command exits with 130, whatever the signal.
+    A command exits with 130, whatever the signal. ``result`` is the result of one that runs until
+    it is stopped, None for others.
     """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class PeerEnded(RuntimeError):
@@ -59,6 +65,14 @@ class TrainingFailed(FloatingPointError):
     def __init__(self, message: str, **report: object) -> None:
         super().__init__(message)
         self.report = report
+
+
+class PartlyFailed(RuntimeError):
+    """Some parts of a command failed; ``result`` has the others. A command exits with 1."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class StopRequest:

@@ -18,6 +18,7 @@ from experiments.evaluation.score_columns import ScoreColumns
 from experiments.evaluation.scorer import ScoringTask
 from experiments.examples import command_matrix
 from experiments.examples.command_matrix import ARGUMENTS, WORKS, Trial, attempt, trial
+from experiments.explore import EXPLORERS
 from experiments.interpolate import INTERPOLATORS
 from experiments.kinds import CODECS, ENCODERS, SCORERS, open_codec, row_of_kind
 from experiments.reconstruct import RECONSTRUCTORS
@@ -35,11 +36,13 @@ TABLES: dict[str, Mapping[type[Trained], Any]] = {
     "interpolate": INTERPOLATORS,
     "edit": EDITORS,
     "evaluate": EVALUATORS,
+    "explore": EXPLORERS,
 }
-USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate")  # tables of Use
+USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate", "explore")  # tables of Use
 UPLOADS = {"push"}  # to a server: tests/experiments/test_push.py
+SERVES = {"explore"}  # until Ctrl-C: tests/experiments/test_explore.py
 WITHOUT_RUN = {"demo", "doctor", "train-text", "train-density", "train-gan", "train-similar"}
-WITHOUT_RUN |= {"import-weights"}
+WITHOUT_RUN |= {"import-weights", "bench"}
 
 # What these runs cannot do, though others of their kind can.
 OWN_REASONS = {
@@ -119,7 +122,7 @@ def test_the_matrix_says_what_works_and_why_not(
 
 def test_every_command_of_a_run_is_in_the_list_of_abilities() -> None:
     assert NOT_FOR.keys() == COMMANDS.keys() - WITHOUT_RUN
-    assert ARGUMENTS.keys() == NOT_FOR.keys() - UPLOADS
+    assert ARGUMENTS.keys() == NOT_FOR.keys() - UPLOADS - SERVES
     for command, refused in NOT_FOR.items():
         assert refused.keys() < kinds.LIBRARY_KINDS.keys(), command
 

@@ -114,6 +114,12 @@ class Spherical(Family):
         """Return points of the great circle from a to b."""
         return slerp(a, b, t)
 
+    def displaced(
+        self, z: Float[Tensor, "*batch d"], step: Float[Tensor, "*#batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return z + step at length 1."""
+        return nn.functional.normalize(z + step, dim=-1)
+
 
 FAMILIES: dict[str, Family] = {"gaussian": Gaussian(), "vmf": Spherical()}
 

@@ -81,3 +81,9 @@ class Family(ABC):
         self, a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"], t: Float[Tensor, "steps"]
     ) -> Float[Tensor, "steps *batch d"]:
         """Return the latents at fractions t of a path of typical latents from a to b."""
+
+    def displaced(
+        self, z: Float[Tensor, "*batch d"], step: Float[Tensor, "*#batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """Return the latents nearest to z + step that the family has."""
+        return z + step

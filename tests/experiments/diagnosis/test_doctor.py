@@ -133,11 +133,12 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
             "usearch": False,
             "faiss": False,
             "trackio": False,
+            "explore": False,
             "tables": False,
         }
     }
     assert found.advice.startswith(
-        "pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,tables]'"
+        "pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,explore,tables]'"
     )
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
