@@ -1,6 +1,6 @@
 """The README is short, its commands exist, and its jobs run on files as it describes them.
 
-Its other blocks are run, and their outputs compared, by ``tests/documentation/test_pages.py``.
+Its other blocks are run, and their outputs compared, by ``tests/documentation/test_documented_blocks.py``.
 """
 
 import os

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "notebooks"
 PACKAGES = ("univae", "density", "gan", "experiments")
 LIMIT = 120  # seconds of a cell
+STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+TABLE = re.compile(r"<table[^>]*>")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -53,10 +55,14 @@ def _execute(path: Path, kept: Path) -> None:
 
     notebook = jupytext.read(path)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands set it
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with tempfile.TemporaryDirectory() as folder:
         execution = ExecutePreprocessor(timeout=LIMIT, kernel_name="python3")
         execution.preprocess(notebook, {"metadata": {"path": folder}})
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "text" in output:
+            output["text"] = output["text"].replace(f"{Path(folder).resolve()}/", "")
     kept.parent.mkdir(parents=True, exist_ok=True)
     for former in kept.parent.glob(f"{path.stem}-*.ipynb"):
         former.unlink()
@@ -79,7 +85,18 @@ def _page(notebook: dict[str, Any], name: str) -> dict[str, str | bytes]:
                 image = f"{name}-{len(images) + 1}.png"
                 images[image] = base64.b64decode(data["image/png"])
                 parts.append(f"![Drawn by the cell above]({image})")
+            elif "text/html" in data:
+                parts.append(_table("".join(data["text/html"])))
             else:
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{ESCAPE.sub('', text).rstrip()}\n```")
     return {f"{name}.md": "\n\n".join(parts) + "\n", **images}
+
+
+def _table(html: str) -> str:
+    """Return the table of a data frame as the other tables of the site look."""
+    return "\n".join(
+        line.strip()
+        for line in TABLE.sub("<table>", STYLE.sub("", html)).splitlines()
+        if line.strip()
+    )

@@ -68,6 +68,8 @@ def check(page: Path, *, write: bool = False) -> Report:
             report.faults += _figures(text, page, reader.folder, write=write)
     report.seconds = time.perf_counter() - start
     report.processor = processor_seconds() - used
+    if page.read_text(encoding="utf-8") != text:
+        report.faults.append("the page has changed while its blocks ran")
     if write and not report.faults:
         written = SECONDS.sub(rf"\g<1>{report.processor:.0f}", rewritten(text, outputs))
         page.write_text(written, encoding="utf-8")

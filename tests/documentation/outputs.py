@@ -1,6 +1,7 @@
 """What a block printed, cleaned for a page, and its comparison with what the page shows.
 
-Words must be equal, and numbers within a relative tolerance. Spaces between words, durations and
+Words must be equal, and numbers within a relative tolerance, errors behind ± within
+:data:`ERROR_TOLERANCE` at least. Spaces between words, durations and
 rates may differ. A line of three dots stands for any number of lines.
 """
 
@@ -18,6 +19,7 @@ PROGRESS = re.compile(r"(\s*\d+%  )?step [\d,]+(/[\d,]+)? · |note: \d+ threads?
 DURATION = re.compile(r"\b(\d+ min )?\d+(\.\d+)? (ms|s|seconds|min|minutes)\b(?!/)")
 RATE = re.compile(r"[\d,.]+ (\w+/s)\b")
 NUMBER = re.compile(r"((?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)")
+ERROR_TOLERANCE = 0.5  # of a standard error, which varies more than its estimate
 ANY_NUMBER = 1.0  # a tolerance from which on every number is right
 
 
@@ -67,10 +69,18 @@ def same_line(shown: str, printed: str, tolerance: float) -> bool:
         return False
     if any(a.split() != b.split() for a, b in zip(ours[::2], theirs[::2], strict=True)):
         return False
-    pairs = zip(map(_value, ours[1::2]), map(_value, theirs[1::2]), strict=True)
     return all(
-        tolerance >= ANY_NUMBER or abs(a - b) <= tolerance * max(abs(a), abs(b)) for a, b in pairs
+        _is_near(float(_plain(a)), float(_plain(b)), tolerance, before)
+        for before, a, b in zip(ours[::2], ours[1::2], theirs[1::2], strict=False)
     )
+
+
+def _is_near(shown: float, printed: float, tolerance: float, before: str) -> bool:
+    """Return whether two numbers are equal within the tolerance that their context allows."""
+    if before.rstrip().endswith("±"):
+        tolerance = max(tolerance, ERROR_TOLERANCE)
+    is_any = tolerance >= ANY_NUMBER
+    return is_any or abs(shown - printed) <= tolerance * max(abs(shown), abs(printed))
 
 
 def elided(printed: str, shown: str) -> str:
@@ -105,8 +115,9 @@ def _timeless(line: str) -> str:
     return RATE.sub(r"RATE \1", DURATION.sub("DURATION", line))
 
 
-def _value(number: str) -> float:
-    return float(number.replace(",", "").replace("−", "-"))
+def _plain(number: str) -> str:
+    """Return a number without separators of thousands, with a minus that Python reads."""
+    return number.replace(",", "").replace("−", "-")
 
 
 def _is_json_object(line: str) -> bool:

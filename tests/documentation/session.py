@@ -130,6 +130,7 @@ def _environment() -> dict[str, str]:
     """Return the environment of a reader who has activated this virtual environment."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
+        "OMP_WAIT_POLICY": "PASSIVE",  # as the commands set it: other programs may run
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

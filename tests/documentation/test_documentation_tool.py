@@ -101,6 +101,7 @@ def test_an_output_is_cleaned(printed: str, shown: str) -> None:
     ("shown", "printed"),
     [
         ("NLL  22.5 nats", "NLL 23.0   nats"),
+        ("22.5 ± 0.018", "22.6 ± 0.026"),
         ("a\n...\nc", "a\nb\nb\nc"),
         ("...\nc\n...", "a\nc"),
         ("time  1 min 3 s", "time  58.2 s"),
@@ -119,6 +120,7 @@ def test_outputs_match(shown: str, printed: str) -> None:
         ("NLL  22.5 nats", "NLL  25.0 nats"),
         ("NLL  22.5 nats", "NLL  22.5 bits"),
         ("NLL  22.5", "NLL  -22.5"),
+        ("22.5 ± 0.018", "22.6 ± 0.09"),
         ("a\nb", "a\nb\nc"),
         ("a\n...\nc", "a\nb\nd"),
         ("a", ""),
