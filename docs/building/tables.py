@@ -1,18 +1,14 @@
 """Parts of pages that are written from the library itself: commands, and files of results."""
 
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 
-__all__ = ["commands", "results", "with_tables"]
-
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "experiments" / "results"
+__all__ = ["benchmarks", "commands", "results", "with_tables"]
 
 
 def with_tables(page: str) -> str:
@@ -34,12 +30,17 @@ def commands() -> Iterator[str]:
             yield from _options(page)
 
 
+def benchmarks() -> Iterator[str]:
+    """Yield the table of ratios."""
+    yield markdown(row for path in result_files() for row in rows_of(path))
+
+
 def results() -> Iterator[str]:
     """Yield an entry for each file of results: its commands, its machine and its date."""
     for path in sorted(RESULTS.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         yield f"\n### {path.stem}\n"
-        yield f"{_machine(content['machine'])}, {_date(path)}.\n"
+        yield f"{_machine(content['machine'])}, {content.get('date') or date_of_commit(path)}.\n"
         yield "```text"
         yield from _commands(content)
         yield "```"
@@ -83,12 +84,5 @@ def _machine(machine: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _date(path: Path) -> str:
-    """Return the date of the last commit of a file; of a copy without its history say so."""
-    words = ["git", "log", "-1", "--format=%as", "--", path.name]
-    done = subprocess.run(words, cwd=path.parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "without a date"
-
-
 # Comment on a page -> what stands in its place.
-TABLES = {"commands": commands, "results": results}
+TABLES = {"benchmarks": benchmarks, "commands": commands, "results": results}

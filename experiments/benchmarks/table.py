@@ -14,7 +14,16 @@ from experiments.benchmarks.registry import BENCHMARKS, Keys
 from univae.checkpoint import JsonObject, read_json
 from univae.errors import InputError
 
-__all__ = ["RESULTS", "Row", "markdown", "ratio_rows", "result_files", "rows_of", "value_at"]
+__all__ = [
+    "RESULTS",
+    "Row",
+    "date_of_commit",
+    "markdown",
+    "ratio_rows",
+    "result_files",
+    "rows_of",
+    "value_at",
+]
 
 RESULTS = Path(__file__).parents[1] / "results"
 HEAD = ("what", "against", "ratio", "script", "machine", "date")
@@ -54,7 +63,7 @@ def rows_of(path: Path) -> list[Row]:
     rows = []
     for what, against, ratio in ratio_rows(str(name), content["results"], str(path)):
         machine = _machine(content.get("machine", {}))
-        date = content.get("date") or _date_of_commit(path)
+        date = content.get("date") or date_of_commit(path)
         rows.append(Row(what, against, ratio, str(name), machine, date))
     return rows
 
@@ -132,7 +141,7 @@ def _machine(machine: Mapping[str, object]) -> str:
     return ", ".join(parts) or UNKNOWN
 
 
-def _date_of_commit(path: Path) -> str:
+def date_of_commit(path: Path) -> str:
     """Return the day of the last commit of a file, for results from before they had a date."""
     command = ["git", "-C", str(path.parent), "log", "-1", "--format=%as", "--", path.name]
     try:

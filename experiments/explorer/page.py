@@ -91,6 +91,8 @@ def serving(
         InputError: Gradio is not installed, or the port is not free.
     """
     gradio = require_library()
+    if next(_free_ports(port), None) is None:
+        raise _taken(port)
     turns = Turns()
     page = _page(gradio, title, about, panels, turns)
     with _without_proxy(), redirect_stdout(sys.stderr):  # stdout is for the command's result
@@ -241,10 +243,14 @@ def _launch(gradio: Gradio, page: Any, port: int, *, browser: bool) -> None:
                 css=STYLE,
             )
             return
+    raise _taken(port)
+
+
+def _taken(port: int) -> InputError:
     if port:
-        raise InputError(f"--port {port}: another program has it; give another number, or 0")
+        return InputError(f"--port {port}: another program has it; give another number, or 0")
     last = FIRST_PORT + PORTS - 1
-    raise InputError(f"the ports {FIRST_PORT} to {last} are taken; give --port another number")
+    return InputError(f"the ports {FIRST_PORT} to {last} are taken; give --port another number")
 
 
 def _free_ports(port: int) -> Iterator[int]:

@@ -109,9 +109,14 @@ def _machine(environment: JsonObject) -> Iterator[Fact]:
 
 
 def _command(line: str) -> str:
-    """Return a command line as it was typed: ``univae`` in place of the path of its module."""
+    """Return a command line as it was typed, without the path of its module."""
     program, _, arguments = line.partition(" ")
-    return f"univae {arguments}" if Path(program).name in PROGRAMS else line
+    path = Path(program)
+    if path.name in PROGRAMS:
+        return f"univae {arguments}"
+    if path.suffix == ".py" and path.parent.name == "experiments":
+        return f"python -m experiments.{path.stem} {arguments}"
+    return line
 
 
 def _fact(label: str, text: str, *, is_path: bool = False) -> Iterator[Fact]:
