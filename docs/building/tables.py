@@ -31,8 +31,11 @@ def commands() -> Iterator[str]:
 
 
 def benchmarks() -> Iterator[str]:
-    """Yield the table of ratios."""
-    yield markdown(row for path in result_files() for row in rows_of(path))
+    """Yield the machines, and the table of ratios."""
+    rows = [row for path in result_files() for row in rows_of(path)]
+    machines = sorted({row.machine for row in rows})
+    yield f"Measured on {'; '.join(machines)}.\n"
+    yield markdown(rows, ("what", "against", "ratio", "script", "date"))
 
 
 def results() -> Iterator[str]:

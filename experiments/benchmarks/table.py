@@ -103,10 +103,12 @@ def value_at(results: Any, keys: Keys) -> float | None:
     return float(results) if isinstance(results, int | float) else None
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """Return rows as a table in Markdown."""
-    lines = [_line(HEAD), _line(["---"] * len(HEAD))]
-    lines += [_line(row._replace(script=f"`{row.script}`")) for row in rows]
+def markdown(rows: Iterable[Row], columns: Sequence[str] = HEAD) -> str:
+    """Return columns of rows as a table in Markdown."""
+    lines = [_line(columns), _line(["---"] * len(columns))]
+    for row in rows:
+        cells = row._replace(script=f"`{row.script}`")._asdict()
+        lines.append(_line([cells[column] for column in columns]))
     return "\n".join(lines)
 
 
