@@ -139,6 +139,7 @@ ROWS: Mapping[str, Row] = {
     "perplexity_per_word": Row("perplexity", "per word"),
     "effective_samples_median": Row("effective samples, median"),
     "khat_unreliable": Row("estimates with a large k-hat", form=share),
+    "unreliable": Row("estimates that are bounds only", form=share),
     "active_units": Row("active latent units"),
     "spearman": _metric("spearman", error="spearman_standard_error"),
     "recall_at_1": _metric("recall_at_1", share),
