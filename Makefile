@@ -18,7 +18,7 @@ test: check doctest
 
 # With the slow tests, and those of the extras that take long to install.
 test-all: check doctest
-	$(BIN)/pip install -q -c constraints.txt -e '.[test,faiss,onnx]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[test,docs,explore,faiss,onnx]'
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The ground, the core and the estimators with the lowest versions that setup.cfg allows.

@@ -7,8 +7,9 @@ from typing import Any
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
+from experiments.studies.lengths import markdown as accuracies
 
-__all__ = ["benchmarks", "commands", "results", "with_tables"]
+__all__ = ["benchmarks", "commands", "lengths", "results", "with_tables"]
 
 
 def with_tables(page: str) -> str:
@@ -36,6 +37,13 @@ def benchmarks() -> Iterator[str]:
     machines = sorted({row.machine for row in rows})
     yield f"Measured on {'; '.join(machines)}.\n"
     yield markdown(rows, ("what", "against", "ratio", "script", "date"))
+
+
+def lengths() -> Iterator[str]:
+    """Yield the accuracies of the study of lengths, if its results are there."""
+    path = RESULTS / "lengths.json"
+    if path.exists():
+        yield accuracies(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
 
 
 def results() -> Iterator[str]:
@@ -88,4 +96,4 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 # Comment on a page -> what stands in its place.
-TABLES = {"benchmarks": benchmarks, "commands": commands, "results": results}
+TABLES = {"benchmarks": benchmarks, "commands": commands, "lengths": lengths, "results": results}

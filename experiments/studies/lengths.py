@@ -66,6 +66,9 @@ FACTORS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "clip": lambda log_n: log_n.clamp_min(1),
 }
 TRAINED = ("sqrt", "log_n", "sqrt_log_n", "learned")
+ARMS = (*TRAINED, "clip")
+NTK = " ntk"  # behind the name of an arm: measured with a stretched base
+MEASURED = ("accuracy", "row_entropy_nats")  # in the figure
 WITHOUT_TRAINING = {"clip": "sqrt"}  # arm -> the arm whose weights it takes
 
 
@@ -239,7 +242,7 @@ def job(path: Path, arguments: argparse.Namespace, task: str, arm: str, seed: in
     measured: JsonObject = {}
     for each, ntk in itertools.product(arms, (False, True)):
         model.arm = each
-        key = f"{each} ntk" if ntk else each
+        key = f"{each}{NTK}" if ntk else each
         measured[key] = {str(n): measure(model, corpus, n, ntk=ntk) for n in LENGTHS}
     result: JsonObject = {"name": name, "steps": steps, "arms": measured}
     if arm == "learned":
@@ -278,6 +281,51 @@ def main(arguments: argparse.Namespace) -> JsonObject:
     return {"minutes": arguments.minutes, "seeds": arguments.seeds, "table": table}
 
 
+def markdown(table: JsonObject) -> str:
+    """Return the accuracies of each language and task as a table in Markdown."""
+    lines = []
+    for task, rows in table.items():
+        lengths = list(next(iter(rows.values())))
+        lines += [f"| {task} | {' | '.join(lengths)} |", f"|---|{'---|' * len(lengths)}"]
+        for arm, by_length in rows.items():
+            cells = [_percent(by_length[length]["accuracy"]) for length in lengths]
+            lines.append(f"| {arm} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _percent(accuracy: JsonObject) -> str:
+    """Return a mean in percent, with the deviation over seeds if there is one.
+
+    >>> _percent({"mean": 0.6331, "sd": 0.004}), _percent({"mean": 0.5, "sd": None})
+    ('63.3 ± 0.4', '50.0')
+    """
+    shown = f"{100 * accuracy['mean']:.1f}"
+    return shown if accuracy["sd"] is None else f"{shown} ± {100 * accuracy['sd']:.1f}"
+
+
+def draw(table: JsonObject, path: Path) -> None:
+    """Draw accuracy and entropy by length, a column for each language and task."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(table), 6.5), layout="constrained")
+    grid = figure.subplots(2, len(table), sharex=True, squeeze=False)
+    for column, (task, rows) in enumerate(table.items()):
+        for arm, by_length in rows.items():
+            lengths = [int(length) for length in by_length]
+            style = "--" if arm.endswith(NTK) else "-"
+            color = f"C{ARMS.index(arm.removesuffix(NTK))}"
+            for axes, name in zip(grid[:, column], MEASURED, strict=True):
+                values = [cell[name]["mean"] for cell in by_length.values()]
+                axes.plot(lengths, values, style, color=color, marker=".", label=arm)
+        grid[0, column].set(title=task, xscale="log", ylabel="accuracy")
+        grid[1, column].set(xlabel="characters", ylabel="entropy of a row, nats")
+        grid[1, column].set_xticks(lengths, [str(length) for length in lengths], minor=False)
+        grid[1, column].minorticks_off()
+    grid[0, 0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def parse() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description="Accuracy against length, by scale of attention.")
@@ -287,9 +335,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/lengths"))
     parser.add_argument("--results", type=Path, default=None, help="JSON file to write")
+    parser.add_argument("--figure", type=Path, default=None, help="PNG to draw")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     options = parse()
-    report("lengths", main(options), options.results, kind="study")
+    study = main(options)
+    report("lengths", study, options.results, kind="study")
+    if options.figure is not None:
+        draw(study["table"], options.figure)
