@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,9 @@ class Config:
             raise InputError("NAME and --all: give one of them")
         unknown = [name for name in self.names if name not in BENCHMARKS]
         if unknown:
-            raise InputError(f"{unknown[0]} is no benchmark; they are {', '.join(BENCHMARKS)}")
+            near = get_close_matches(unknown[0], BENCHMARKS, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise InputError(f"{unknown[0]} is no benchmark; {meant}--list names them")
 
 
 @dataclass

@@ -76,8 +76,9 @@ class RunFolder:
         if not path.exists():
             raise missing_run(path)
         if not config_file.is_file():
+            reason = "it holds no config.json" if path.is_dir() else "it is a file"
             raise InputError(
-                f"{path} is not a run folder: it holds no config.json; "
+                f"{path} is not a run folder: {reason}; "
                 "give the folder a training command wrote with --out"
             )
         config = read_json(config_file)

@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from notebook_pages import notebook_page
-from tables import with_tables
+from tables import with_commands
 
 __all__ = ["on_files", "on_page_content", "on_page_markdown"]
 
@@ -29,8 +29,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Write the tables of a page."""
-    return with_tables(markdown)
+    """Write the list of commands."""
+    return with_commands(markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -79,7 +79,7 @@ def _page(notebook: dict[str, Any], name: str) -> dict[str, str | bytes]:
             parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
-        for output in cell["outputs"]:
+        for output in _joined(cell["outputs"]):
             data = output.get("data", {})
             if "image/png" in data:
                 image = f"{name}-{len(images) + 1}.png"
@@ -91,6 +91,19 @@ def _page(notebook: dict[str, Any], name: str) -> dict[str, str | bytes]:
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{ESCAPE.sub('', text).rstrip()}\n```")
     return {f"{name}.md": "\n\n".join(parts) + "\n", **images}
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return outputs in which what was printed in several pieces is one."""
+    joined: list[dict[str, Any]] = []
+    for output in outputs:
+        is_printed = output["output_type"] == "stream"
+        if is_printed and joined and joined[-1]["output_type"] == "stream":
+            text = "".join(joined[-1]["text"]) + "".join(output["text"])
+            joined[-1] = {**joined[-1], "text": text}
+        else:
+            joined.append(output)
+    return joined
 
 
 def _table(html: str) -> str:

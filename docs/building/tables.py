@@ -1,7 +1,13 @@
-"""Parts of pages that are written from the library itself: commands, and files of results."""
+"""Parts of pages that are written from the library itself: commands, and files of results.
+
+The list of commands is written while the site is built. The others are kept in the pages, between
+two comments, so that they can be read without the site: ``python docs/building/tables.py`` writes
+them again, and a test compares them.
+"""
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
@@ -9,15 +15,26 @@ from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies.lengths import markdown as accuracies
 
-__all__ = ["benchmarks", "commands", "lengths", "results", "with_tables"]
+__all__ = ["PAGES", "benchmarks", "commands", "lengths", "results", "with_commands", "with_tables"]
+
+PAGES = Path(__file__).parents[1]
+
+
+def with_commands(page: str) -> str:
+    """Return a page of Markdown with the list of commands, if its comment asks for it."""
+    mark = "<!-- commands -->"
+    return page.replace(mark, "\n".join(commands())) if mark in page else page
 
 
 def with_tables(page: str) -> str:
-    """Return a page of Markdown with the tables that its comments ask for."""
+    """Return a page of Markdown whose tables are written again."""
     for name, write in TABLES.items():
-        mark = f"<!-- {name} -->"
-        if mark in page:
-            page = page.replace(mark, "\n".join(write()))
+        start = f"<!-- {name} -->\n"
+        end = f"<!-- end of {name} -->"
+        if start in page:
+            before, _, rest = page.partition(start)
+            after = rest.partition(end)[2]
+            page = f"{before}{start}\n{chr(10).join(write()).strip()}\n\n{end}{after}"
     return page
 
 
@@ -60,13 +77,15 @@ def results() -> Iterator[str]:
 def _options(page: Page) -> Iterator[str]:
     """Yield the options of a command, each group in a box that opens."""
     for group in page.groups:
-        yield f'\n??? note "{group.title or "Options"}"\n'
+        title = group.title or "options"
+        mark = "???+" if group is page.groups[0] else "???"
+        yield f'\n{mark} note "{title}"\n'
         for option in group.options:
             default = "required" if option.required else f"default: {option.default}"
             usage = " ".join(option.usage.split())
             yield f"    - `{usage}`: {_plain(option.help)} ({_plain(default)})"
     if page.presets:
-        yield '\n??? note "Presets"\n'
+        yield '\n??? note "presets"\n'
         for name, values in page.presets.items():
             yield f"    - `{name}`: {_plain(values)}"
 
@@ -95,5 +114,10 @@ def _machine(machine: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-# Comment on a page -> what stands in its place.
-TABLES = {"benchmarks": benchmarks, "commands": commands, "lengths": lengths, "results": results}
+# Comment on a page -> what stands between it and its end.
+TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results}
+
+if __name__ == "__main__":
+    for path in sorted(PAGES.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(with_tables(text), encoding="utf-8")

@@ -96,16 +96,17 @@ def _facts(content: Content[Exact, Rows], file: Compressed) -> JsonObject:
 def print_summary(run: Path, source: str, result: JsonObject) -> None:
     """Print on stderr what a result of :func:`sizes` says, in three lines or four."""
     smaller = "" if result["bytes_out"] < result["bytes_in"] else ": the input was smaller"
-    share = "" if result["share"] is None else f", {result['share']:.0%} of it{smaller}"
+    share = "" if result["share"] is None else f", {result['share']:.0%} of the original{smaller}"
     lines = [
         f"{source}: {result['bytes_in']:,} bytes; {result['out']}: {result['bytes_out']:,} bytes"
         f"{share}; xz: {result['archivers']['xz']:,} bytes"
     ]
     if "files" in result:
+        pictures = result["pixels_exact"]
+        as_png = f"{pictures} come back as PNG of the same pixels, " if pictures else ""
         lines.append(
             f"{result['files']} files in {result['folders']} folders: the model codes "
-            f"{result['coded_files']}; {result['pixels_exact']} come back as PNG of the same "
-            f"pixels, {result['bytes_exact']} byte for byte"
+            f"{result['coded_files']}; {as_png}{result['bytes_exact']} come back byte for byte"
         )
     if result["stored_blocks"]:
         lines.append(

@@ -91,7 +91,9 @@ def _with_presets(runs: Sequence[RunFolder]) -> list[JsonObject]:
 
 
 def _name(values: Mapping[str, object], options: Sequence[str]) -> str:
-    return BETWEEN.join(_setting(option, values.get(option)) for option in options)
+    """Return the options that are set, or all of them where none is."""
+    is_set = [option for option in options if values.get(option) not in (None, "")]
+    return BETWEEN.join(_setting(option, values.get(option)) for option in is_set or options)
 
 
 def _setting(option: str, value: object) -> str:

@@ -1,6 +1,7 @@
 """Formulas become MathML, and docstrings Markdown."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from experiments.cli.commands import COMMANDS
+from experiments.cli.help_pages import stored_page
+
 BUILDING = Path(__file__).parents[2] / "docs" / "building"
+DATE = re.compile(r"\d{4}-\d\d-\d\d|–")  # of the last commit, which a copy may not know
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 
 
@@ -18,7 +23,7 @@ def building(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the modules of the site on the path."""
     monkeypatch.syspath_prepend(str(BUILDING))
     yield
-    for name in ("formulas", "docstrings"):
+    for name in ("formulas", "docstrings", "tables"):
         sys.modules.pop(name, None)
 
 
@@ -32,6 +37,28 @@ def formulas(building: None) -> ModuleType:
 def docstrings(building: None) -> ModuleType:
     pytest.importorskip("griffe")
     return importlib.import_module("docstrings")
+
+
+@pytest.fixture
+def tables(building: None) -> ModuleType:
+    return importlib.import_module("tables")
+
+
+def test_the_tables_of_pages_are_those_of_the_files_of_results(tables: ModuleType) -> None:
+    held = set()
+    for path in tables.PAGES.rglob("*.md"):
+        page = path.read_text(encoding="utf-8")
+        held |= {name for name in tables.TABLES if f"<!-- {name} -->" in page}
+        assert DATE.sub("", tables.with_tables(page)) == DATE.sub("", page), path
+    assert held == tables.TABLES.keys()
+
+
+def test_the_list_of_commands_has_every_option(tables: ModuleType) -> None:
+    page = tables.with_commands("a <!-- commands --> b")
+    for command in COMMANDS:
+        assert f"\n## {command}\n" in page
+        for option in stored_page(command).options:
+            assert f"`{' '.join(option.usage.split())}`" in page
 
 
 def names(math: str) -> list[str]:

@@ -338,7 +338,7 @@ def test_the_summary_names_sizes_stored_blocks_and_the_key(
     lines = capsys.readouterr().err.splitlines()
     size = (tmp_path / "bits").stat().st_size
     assert any(f"bits: {size:,} bytes" in line and "xz: " in line for line in lines)
-    assert "12 come back as PNG of the same pixels, 6 byte for byte" in lines[-2]
+    assert "12 come back as PNG of the same pixels, 6 come back byte for byte" in lines[-2]
     assert lines[-1].startswith(f"it opens only with the weights of {runs['images']} (fingerprint")
     assert "univae export" in lines[-1]
     np.save(tmp_path / "noise.npy", IMAGES[:1])
