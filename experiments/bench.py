@@ -13,7 +13,7 @@ from experiments.benchmarks.registry import BENCHMARKS, Benchmark
 from experiments.benchmarks.runs import Failed, Measured, measure, missing_peers
 from experiments.benchmarks.table import ratio_rows
 from experiments.cli.commands import run
-from experiments.data.outputs import output_file
+from experiments.data.outputs import Output, output_file
 from experiments.training.environment import environment
 from experiments.training.stopping import Interrupted, PartlyFailed
 from experiments.training.threads import THREADS, choose_threads
@@ -104,17 +104,23 @@ def main(config: Config) -> JsonObject:
         for name in _chosen(config):
             _run(name, BENCHMARKS[name], config, outcome)
     except KeyboardInterrupt as error:
-        raise Interrupted("interrupted", outcome.to_json()) from error
+        raise Interrupted("interrupted", _written(outcome, out)) from error
 
     _print(_table(outcome))
+    result = _written(outcome, out)
+    if outcome.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
+        raise PartlyFailed(f"{len(outcome.failed)} failed: {reasons}", result)
+    return result
+
+
+def _written(outcome: Outcome, out: Output | None) -> JsonObject:
+    """Return the results, which are also written to the file of ``--out``."""
     result = outcome.to_json()
     if out is not None:
         with out.file() as temporary:
             write_json(temporary, result)
         result["out"] = str(out.path)
-    if outcome.failed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items())
-        raise PartlyFailed(f"{len(outcome.failed)} failed: {reasons}", result)
     return result
 
 
@@ -154,6 +160,8 @@ def _table(outcome: Outcome) -> str:
             rows_by_name[name] = ratio_rows(name, measured.results)
         except InputError as error:
             outcome.failed[name] = str(error)
+    for name in outcome.failed:
+        outcome.measured.pop(name, None)
     width = max((len(ratio) for rows in rows_by_name.values() for _, _, ratio in rows), default=0)
     lines = []
     for name, rows in rows_by_name.items():

@@ -4,7 +4,7 @@ The numbers of a run are those of its best validation, and of its best validatio
 all runs have trained for.
 """
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,10 @@ def compare(
             "compare: needs at least one run folder; got none; give the --out of training commands"
         )
     folders = [RunFolder.open(folder) for folder in runs]
+    counts = Counter(folder.path.resolve() for folder in folders)
+    repeated = [path for path, count in counts.items() if count > 1]
+    if repeated:
+        raise InputError(f"compare: {brief_list(repeated)} is given twice; name each run once")
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
     tables = _outputs(files or {}, path, overwrite, runs)
     with reading(brief_list(runs)):
@@ -111,15 +115,16 @@ def compare(
 
 
 def equal_time(runs: Sequence[RunFolder]) -> float | None:
-    """Return the seconds of the shortest training, times :data:`SLACK`; None if unknown."""
-    shortest = math.inf
-    for folder in runs:
-        times = [row.get("seconds") for row in folder.rows("validation")]
-        seconds = [time for time in times if time is not None]
-        if not seconds:
-            return None
-        shortest = min(shortest, max(seconds))
-    return SLACK * shortest
+    """Return the seconds of the shortest training, times :data:`SLACK`; None if one is unknown."""
+    known = [seconds for seconds in map(training_seconds, runs) if seconds is not None]
+    return SLACK * min(known) if len(known) == len(runs) else None
+
+
+def training_seconds(run: RunFolder) -> float | None:
+    """Return the seconds of training of the last validation that has them; None if none has."""
+    times = [row.get("seconds") for row in run.rows("validation")]
+    seconds = [time for time in times if time is not None]
+    return max(seconds, default=None)
 
 
 def _outputs(
@@ -192,14 +197,28 @@ def _parts(groups: Groups, values: Sequence[Compared], minutes: float) -> Iterat
 def _at_equal_time(groups: Groups, minutes: float) -> Iterator[Part]:
     """Yield the part on validations within ``minutes``, or within equal time if that is 0.
 
-    There is none for a single run, or where the time is unknown.
+    There is none for a single run; where the time of a run is unknown, a note names it.
     """
-    seconds = 60 * minutes or equal_time(groups.runs)
-    if seconds is None or len(groups.runs) == 1:
+    if len(groups.runs) == 1:
         return
-    clock = _clock(groups.runs)
-    note = f"The best validation in the first {duration_text(seconds)} {clock}."
-    yield Part("At equal time", [Note(note), *metrics_table(groups, compared(groups, seconds))])
+    title = "At equal time"
+    shortest = equal_time(groups.runs)
+    if shortest is None:
+        untimed = [run.path for run in groups.runs if training_seconds(run) is None]
+        note = (
+            f"No time of training is on record for {brief_list(untimed)}, so nothing is compared."
+        )
+        yield Part(title, [Note(note)])
+        return
+    seconds = 60 * minutes or shortest
+    blocks: list[Block] = [
+        Note(f"The best validation in the first {duration_text(seconds)} {_clock(groups.runs)}.")
+    ]
+    shorter = [run.path for run in groups.runs if (equal_time([run]) or 0.0) < seconds]
+    if shorter:
+        note = f"Trained for less than these minutes: {brief_list(shorter)}."
+        blocks.append(Note(note, is_warning=True))
+    yield Part(title, [*blocks, *metrics_table(groups, compared(groups, seconds))])
 
 
 def _charts(groups: Groups) -> list[Chart]:

@@ -56,14 +56,19 @@ def compare(
         milliseconds = [1e3 * duration for duration in seconds[name]]
         table[name] = {
             "milliseconds": statistics.median(milliseconds),
-            "quartiles": statistics.quantiles(milliseconds, n=4),
+            "quartiles": _quartiles(milliseconds),
         }
     reference, *others = contestants
     for name in others:
         pairs = zip(seconds[reference], seconds[name], strict=True)
         ratios = [reference_seconds / other_seconds for reference_seconds, other_seconds in pairs]
-        table[name]["ratio"] = statistics.quantiles(ratios, n=4)
+        table[name]["ratio"] = _quartiles(ratios)
     return table
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    """Return lower quartile, median and upper quartile; of one value it three times."""
+    return statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
 
 
 def peak_bytes() -> int:

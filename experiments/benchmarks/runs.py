@@ -69,19 +69,24 @@ def measure(name: str, benchmark: Benchmark, rounds: int, threads: int) -> Measu
             text=True,
             errors="replace",
             env=_environment(threads),
+            cwd=folder,  # python -m imports from the working directory first
             check=False,
         )
         seconds = time.monotonic() - start
         if done.returncode or not out.exists():
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise Failed(lines[-1][:REASON])
-        results = json.loads(out.read_text(encoding="utf-8"))["results"]
+        try:
+            results = json.loads(out.read_text(encoding="utf-8"))["results"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failed(f"its results cannot be read ({type(error).__name__}: {error})") from error
     return Measured(results, round(seconds, 1), shlex.join(["python", *command]))
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Return the environment of a benchmark, which imports this very library."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    """Return the environment of a benchmark; of a source tree it imports the tree."""
+    source = str(ROOT) if (ROOT / "setup.cfg").exists() else ""
+    paths = [source, os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

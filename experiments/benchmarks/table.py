@@ -86,6 +86,8 @@ def ratio_rows(name: str, results: Any, source: str = "") -> list[tuple[str, str
             raise InputError(f"{source or name}: no number at {' > '.join(map(str, missing[0]))}")
         ratios = [cast(float, numbers[keys]) for keys in row.keys]
         for i, keys in enumerate(row.over):
+            if not numbers[keys]:
+                raise InputError(f"{source or name}: 0 at {' > '.join(map(str, keys))}")
             ratios[i] /= cast(float, numbers[keys])
         rows.append((row.what, row.against, " / ".join(map(_written, ratios))))
     return rows

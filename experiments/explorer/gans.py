@@ -43,7 +43,9 @@ class Gan:
         self.run = run
         self.data: Data = units_of(run)
         numbers = [str(number) for number in range(run.classes)]
-        self.classes = tuple(run.class_names[: run.classes]) or tuple(numbers)
+        names = run.class_names[: run.classes]
+        is_clear = len({*names, EVERY_CLASS}) == len(numbers) + 1  # no name stands for two
+        self.classes = tuple(names if is_clear else numbers)
         self.directions = sensitive_directions(
             self.first_class, fixed_latents(run.latent_width, POINTS), DIRECTIONS
         )

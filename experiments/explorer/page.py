@@ -241,9 +241,22 @@ def _launch(gradio: Gradio, page: Any, port: int, *, browser: bool) -> None:
                 footer_links=[],
                 theme=_theme(gradio),
                 css=STYLE,
+                max_file_size=1,  # byte: no page takes a file
+                app_kwargs={"middleware": [_own_host()]},
             )
             return
     raise _taken(port)
+
+
+def _own_host() -> Any:
+    """Return a check of requests: only those that name this machine as their host are answered.
+
+    A page of another site could otherwise read answers under a name that leads here.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
 
 
 def _taken(port: int) -> InputError:

@@ -14,6 +14,7 @@ from experiments.sentences.notes import sentence_notes
 from experiments.sentences.vectors import Precision, require_cosines, texts_at, vectors_of
 from experiments.training.settings import SEED
 from univae.decoding.sampling import Sampling
+from univae.errors import InputError
 from univae.rules import at_least
 from univae.sentence.trained import RankedTexts, TrainedSimilar
 from univae.text.tally import Tally
@@ -152,7 +153,9 @@ def _nearest(run: TrainedSimilar, corpus: Corpus, text: str, count: int) -> str:
 
 
 def _compare(run: TrainedSimilar, lines: str) -> str:
-    texts = [line.strip() for line in lines.splitlines() if line.strip()][:MOST_COMPARED]
+    texts = [line.strip() for line in lines.splitlines() if line.strip()]
+    if len(texts) > MOST_COMPARED:
+        raise InputError(f"at most {MOST_COMPARED} texts at once; got {len(texts)}")
     head = ["", *map(str, range(1, len(texts) + 1))]
     rows = []
     for number, (text, cosines) in enumerate(zip(texts, cosines_of(run, texts), strict=True), 1):

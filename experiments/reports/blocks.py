@@ -4,10 +4,12 @@ A block holds values, and :attr:`Block.template` writes it; a new kind of block 
 one file in ``templates/blocks``.
 """
 
+import math
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -102,10 +104,18 @@ class Table:
     has_row_heads: bool = False
     template: ClassVar[str] = "table.html"
 
-    def is_numeric(self, index: int) -> bool:
-        """Return whether all cells of a column are numbers or empty, which are right-aligned."""
-        cells = [row[index] for row in self.rows if index < len(row)]
-        return any(c.is_number for c in cells) and all(c.is_number or not c.text for c in cells)
+    @cached_property
+    def numeric(self) -> Collection[int]:
+        """The columns whose cells are all numbers or empty, which are right-aligned."""
+        numbers: set[int] = set()
+        texts: set[int] = set()
+        for row in self.rows:
+            for index, cell in enumerate(row):
+                if cell.is_number:
+                    numbers.add(index)
+                elif cell.text:
+                    texts.add(index)
+        return numbers - texts
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,8 @@ def _cell(value: Value) -> Cell:
     if value is None:
         return Cell("")
     if isinstance(value, Real) and not isinstance(value, bool):
-        return Cell(brief(value), is_number=True, key=float(value))
+        key = float(value) if math.isfinite(value) else None
+        return Cell(brief(value), is_number=True, key=key)
     text = brief(value)
     is_number = bool(NUMBER.fullmatch(text)) and any(map(str.isdigit, text))
     return Cell(text, is_number)

@@ -7,13 +7,15 @@ from statistics import mean, stdev
 
 from experiments.reports.groups import Groups
 from experiments.reports.validations import best_validation
+from experiments.reports.values import NO_DATA, spread_text
 from experiments.training.metric_names import METRICS, Metric, number_text
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
 __all__ = ["Compared", "compared", "data_sets", "feature_spaces"]
 
-NO_DATA = ("tokenizer", "from")  # entries of data.json that name no data
+UNRECORDED = "data that the run has no record of"
+PER_TOKEN = ("bits_per_token", "generation_nats_per_token")  # of one tokenizer only
 
 # Metrics of distances in a feature space, which cannot be compared between spaces.
 OF_FEATURES = (
@@ -51,7 +53,7 @@ class Compared:
     def text(self) -> str:
         """Mean and spread, such as ``2.385 ± 0.21``."""
         whole = int(self.mean) if self.mean.is_integer() else self.mean
-        spread = "" if self.spread is None else f" ± {self.spread:.2g}"
+        spread = "" if self.spread is None else f" ± {spread_text(self.spread)}"
         return number_text(whole) + spread
 
 
@@ -59,7 +61,8 @@ def compared(groups: Groups, within: float = math.inf) -> list[Compared]:
     """Return the metrics that any run has, in the order of the registry, a row a group.
 
     A run counts with its best validation within ``within`` seconds of training. No mean is marked
-    as the best where the groups have other data, or distances of other feature spaces.
+    as the best where the groups have other data, or none on record; none of distances where these
+    are of several feature spaces, and none per token where tokenizers differ.
     """
     best_of = {
         group: [best_validation(run, within) for run in runs]
@@ -99,20 +102,22 @@ def data_sets(runs: Iterable[RunFolder]) -> list[str]:
     for run in runs:
         record = run.data_record()
         entries = [entry for role, entry in record.items() if role not in NO_DATA]
-        if entries:
-            fingerprint = " ".join(str(entry.get("fingerprint")) for entry in entries)
-            sources = ", ".join(str(entry.get("source")) for entry in entries)
-            by_fingerprint.setdefault(fingerprint, sources)
+        fingerprint = " ".join(str(entry.get("fingerprint")) for entry in entries)
+        sources = ", ".join(str(entry.get("source")) for entry in entries)
+        by_fingerprint.setdefault(fingerprint, sources or UNRECORDED)
     return list(by_fingerprint.values())
 
 
 def _unmarked(runs: Sequence[RunFolder]) -> Collection[str]:
     """Return the metrics that cannot be compared between these runs."""
-    if len(data_sets(runs)) > 1 or len({str(run.kind) for run in runs}) > 1:
+    data = data_sets(runs)
+    if len(data) > 1 or UNRECORDED in data or len({str(run.kind) for run in runs}) > 1:
         return METRICS.keys()
-    return OF_FEATURES if len(feature_spaces(runs)) > 1 else ()
+    unmarked = [*OF_FEATURES] if len(feature_spaces(runs)) > 1 else []
+    tokenizers = {str(run.data_record().get("tokenizer")) for run in runs}
+    return [*unmarked, *PER_TOKEN] if len(tokenizers) > 1 else unmarked
 
 
 def _numbers(rows: Sequence[Mapping[str, object]], key: str) -> list[float]:
     numbers = [row.get(key) for row in rows]
-    return [float(number) for number in numbers if isinstance(number, int | float)]
+    return [float(x) for x in numbers if isinstance(x, int | float) and math.isfinite(x)]

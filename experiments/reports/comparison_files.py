@@ -18,8 +18,13 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "·": r"$\cdot$",
     "−": "$-$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+EXPONENT = re.compile(r"e([-+]?\d+)")
 SPECIAL = re.compile("|".join(map(re.escape, LATEX)))
 
 
@@ -72,7 +77,8 @@ WRITERS: Mapping[str, Callable[[Sequence[Compared]], str]] = {
 def _latex_cell(value: Compared | None) -> str:
     if value is None:
         return ""
-    number = value.text.replace(",", "{,}").replace("±", "\\pm")
+    number = EXPONENT.sub(r" \\cdot 10^{\1}", value.text)
+    number = number.replace(",", "{,}").replace("±", "\\pm")
     return f"$\\mathbf{{{number}}}$" if value.best else f"${number}$"
 
 

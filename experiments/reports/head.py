@@ -7,15 +7,13 @@ from experiments.reports.blocks import Block, Fact, Facts, Note
 from experiments.reports.content import Content
 from experiments.reports.run_kinds import kind_of
 from experiments.reports.sizes import parameters
-from experiments.reports.values import brief
+from experiments.reports.values import NO_DATA, brief
 from experiments.training.metric_names import duration_text
 from univae.checkpoint import JsonObject, read_json
 from univae.run_folder import BEST, LAST, RunFolder
 
 __all__ = ["head"]
 
-# Entries of data.json that name no data.
-NO_DATA = ("tokenizer", "from")
 PROGRAMS = ("univae", "__main__.py")
 PLAYERS = ("generator.", "critic.")
 

@@ -32,6 +32,8 @@ __all__ = ["ITEM_KINDS", "item_parts"]
 # Returns the blocks of an item; the number counts the items of its kind, from 0.
 Renderer: TypeAlias = Callable[[Content, int, JsonObject], list[Block]]
 
+MOST_ROWS = 2_000  # of a table of texts
+
 # Exceptions that a damaged item causes.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 WORST_TITLE = "The least likely"  # what the titles of items of the lowest scores begin with
@@ -135,7 +137,11 @@ def _images(content: Content, number: int, item: JsonObject) -> list[Block]:
 
 def _texts(content: Content, number: int, item: JsonObject) -> list[Block]:
     """Return a table of texts."""
-    return [*_note(item), table(item["columns"], item["rows"])]
+    rows = item["rows"]
+    blocks: list[Block] = [*_note(item), table(item["columns"], rows[:MOST_ROWS])]
+    if len(rows) > MOST_ROWS:
+        blocks.append(Note(f"The first {MOST_ROWS:,} of {len(rows):,} rows."))
+    return blocks
 
 
 # In the order of the parts on the page.

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from experiments.reports.sizes import parameters
-from experiments.reports.validations import NUMBERS, best_validation
+from experiments.reports.validations import best_validation
 from experiments.reports.values import brief
+from experiments.training.metric_names import METRICS
 from univae.checkpoint import read_json
 from univae.kinds import trained_class
 from univae.rules import reading
@@ -139,7 +140,7 @@ def _validation(run: RunFolder, kind: CardKind) -> Iterator[str]:
     if not run.has_checkpoint(BEST):
         return
     best = best_validation(run)
-    rows = [(label, _cell(best[key])) for key, label in NUMBERS.items() if key in best]
+    rows = [(metric.titled, _cell(best[key])) for key, metric in METRICS.items() if key in best]
     if not rows:
         return
     yield "## Best validation"

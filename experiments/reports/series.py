@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from experiments.reports.charts import COLOURS, SHADES, Frame, HoverPoint, Mark, Numbers
+from experiments.reports.values import spread_text
 from experiments.training.metric_names import number_text
 
 __all__ = ["Area", "Bars", "Dots", "Line", "Rule", "thinned"]
@@ -65,13 +66,12 @@ class Line:
         if self.is_faint:
             return
         points = frame.pixels(self.x, self.y)
-        count = min(len(points), MOST_POINTS)
-        chosen = np.unique(np.linspace(0, len(points) - 1, count, dtype=int))
+        chosen = _evenly(len(points))
         name = self.label or self.name
         for i in chosen.tolist():
             text = f"{_text(self.x[i])}: {_text(self.y[i])}"
             if self.errors is not None and self.errors[i]:
-                text += f" ± {self.errors[i]:.2g}"
+                text += f" ± {spread_text(self.errors[i])}"
             x, y = points[i].tolist()
             yield HoverPoint(x, y, f"{name} at {text}" if name else text)
 
@@ -111,16 +111,19 @@ class Area:
 
     def marks(self, frame: Frame) -> Iterator[Mark]:
         """Yield the area."""
-        above = frame.pixels(self.x, self.high)
-        below = frame.pixels(self.x, self.low)[::-1]
+        chosen = _evenly(len(self.x))
+        above = frame.pixels(self.x, self.high)[chosen]
+        below = frame.pixels(self.x, self.low)[chosen][::-1]
         outline = _path(np.concatenate([above, below]))
         yield Mark("path", {"class": f"area {self.css}", "d": outline})
 
     def hover(self, frame: Frame) -> Iterator[HoverPoint]:
         """Yield the points of the upper curve with the height of the area."""
-        points = frame.pixels(self.x, self.high).tolist()
-        for (x, y), at, low, high in zip(points, self.x, self.low, self.high, strict=True):
-            yield HoverPoint(x, y, f"{self.name} at {_text(at)}: {_text(high - low)}")
+        points = frame.pixels(self.x, self.high)
+        for i in _evenly(len(points)).tolist():
+            x, y = points[i].tolist()
+            height = self.high[i] - self.low[i]
+            yield HoverPoint(x, y, f"{self.name} at {_text(self.x[i])}: {_text(height)}")
 
 
 @dataclass(frozen=True)
@@ -283,6 +286,11 @@ def keep(series: object, kept: np.ndarray, *names: str) -> None:
 def _path(points: np.ndarray) -> str:
     pairs = [f"{_n(x)} {_n(y)}" for x, y in points.tolist()]
     return "M" + "L".join(pairs) if pairs else ""
+
+
+def _evenly(count: int) -> np.ndarray:
+    """Return the indices of at most :data:`MOST_POINTS` points at equal distances."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS), dtype=int))
 
 
 def _n(value: float) -> str:

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 __all__ = ["breakable", "cleaned", "render"]
 
 # Characters that HTML does not allow: control characters without tab and newline, surrogates.
-FORBIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+FORBIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 SPACES = re.compile(r"(\s+)")
 LONGEST_WORD = 16  # characters of a word that is never broken inside
 REPLACEMENT = "\ufffd"

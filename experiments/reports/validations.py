@@ -1,30 +1,33 @@
-"""The metrics in reports and comparisons, ``NUMBERS``, and the best validation of a run."""
+"""The best validation of a run."""
 
 import math
 
-from experiments.training.metric_names import METRICS
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
-__all__ = ["NUMBERS", "best_validation"]
-
-# Key in a validation's row -> label with its unit.
-NUMBERS = {key: metric.titled for key, metric in METRICS.items()}
+__all__ = ["best_validation"]
 
 
 def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     """Return the validation with the smallest NLL (of a GAN: Fréchet distance), without nulls.
 
-    The KL is the sum over layers. Validations after ``within`` seconds of training are ignored.
+    It is the last one where no number decides. The KL is the sum over layers. Without ``within``
+    the validations are those of the run's calibration, where one is kept; with it those within so
+    many seconds of training, whose clock a calibration starts anew.
     """
     rows = []
-    for row in _validations(run):
-        if row.get("seconds", 0.0) <= within:
-            rows.append({name: value for name, value in row.items() if value is not None})
+    for row in run.rows("validation") if math.isfinite(within) else _validations(run):
+        values = {name: value for name, value in row.items() if value is not None}
+        if values.get("seconds", 0.0) <= within:
+            rows.append(values)
+    if not rows:
+        return {}
 
-    best = min(rows, key=_selection, default={})
+    best = min(rows, key=_selection)
+    if math.isinf(_selection(best)):
+        best = rows[-1]
     layers = best.pop("kl_nats", [None])
-    if None not in layers:
+    if isinstance(layers, list) and None not in layers:
         best = best | {"kl_nats": sum(layers)}
     return best
 
@@ -36,7 +39,8 @@ def _validations(run: RunFolder) -> list[JsonObject]:
 
 
 def _selection(row: JsonObject) -> float:
+    """Return what a run is selected by; infinity where there is no finite number."""
     for name in ("nll_nats", "selection"):
         if name in row:
-            return row[name]
+            return float(row[name]) if math.isfinite(row[name]) else math.inf
     return math.inf

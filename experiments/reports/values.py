@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 
-__all__ = ["brief", "flat"]
+__all__ = ["NO_DATA", "brief", "flat", "spread_text"]
 
+NO_DATA = ("tokenizer", "from")  # entries of data.json that name no data
+LARGEST_SPREAD = 100  # larger ones are written without decimals
 LARGEST_FRACTION = 1e4  # larger numbers are written without decimals
 
 
@@ -17,6 +19,15 @@ def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
         else:
             settings[prefix + name] = value
     return settings
+
+
+def spread_text(value: float) -> str:
+    """Return a deviation or an error with two digits, from 100 on as a whole number.
+
+    >>> spread_text(0.2091), spread_text(140.2)
+    ('0.21', '140')
+    """
+    return f"{value:.0f}" if value >= LARGEST_SPREAD else f"{value:.2g}"
 
 
 def brief(value: object) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,13 +24,28 @@ needs_gradio = pytest.mark.skipif(
 
 
 @contextmanager
-def explored_beside(other: socket.socket, run: Path) -> Iterator[str]:
-    """Yield the address of an explorer whose first port another program has."""
-    with suppress(OSError):  # it may have it already
+def explored_beside(other: socket.socket, run: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the address of an explorer, and whether ``other`` has its first port.
+
+    An explorer of another test may have it.
+    """
+    is_bound = False
+    with suppress(OSError):
         other.bind(("127.0.0.1", FIRST_PORT))
         other.listen()
+        is_bound = True
     with explored(run) as address:
-        yield address
+        yield address, is_bound
+
+
+def foreign_requests(address: str) -> list[urllib.request.Request]:
+    """Return what a page of another site might send: under its own name, and a file to keep."""
+    named = urllib.request.Request(f"{address}config", headers={"Host": "other.example"})
+    mark = "boundary"
+    head = 'Content-Disposition: form-data; name="files"; filename="a.txt"'
+    body = f"--{mark}\r\n{head}\r\n\r\nsome text\r\n--{mark}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    return [named, urllib.request.Request(f"{address}gradio_api/upload", body, kind)]
 
 
 @needs_gradio
@@ -37,10 +53,13 @@ def test_it_serves_this_machine_alone_and_leaves_nothing_behind(tmp_path: Path) 
     run = make.copy_run("text", tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with socket.socket() as other, explored_beside(other, run) as address:
+    with socket.socket() as other, explored_beside(other, run) as (address, is_bound):
         assert opener.open(address).status == 200
         port = int(address.rstrip("/").rpartition(":")[2])
-        assert port > FIRST_PORT
+        assert port > FIRST_PORT or not is_bound
+        for request in foreign_requests(address):
+            with pytest.raises(urllib.error.HTTPError, match="400|413"):
+                opener.open(request)
         others = {each[4][0] for each in socket.getaddrinfo(socket.gethostname(), None)}
         for host in others - {"127.0.0.1", "::1"}:
             with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:

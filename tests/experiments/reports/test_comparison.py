@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.reports.comparison import Compared, compared
 from experiments.reports.comparison_files import WRITERS
 from experiments.reports.groups import group_runs
 from experiments.reports.options import changed_options
+from experiments.reports.validations import best_validation
 from tests.experiments.reports.synthetic_runs import (
     HOSTILE,
     gan_run,
@@ -33,15 +35,27 @@ def names(runs: list[Path]) -> list[str]:
 def seeded(folder: Path, **options: Any) -> list[Path]:
     """Three runs that differ in the seed, with best NLLs of 50, 51 and 52 plus the rate."""
     lr = options.get("lr", 0.1)
-    return [
-        make_run(
-            folder / f"{options} {seed}".replace("/", "-"),
-            [validation_row(0, 70.0), validation_row(5, 50 + lr + seed)],
-            seed=seed,
-            **options,
-        )
-        for seed in (0, 1, 2)
-    ]
+    runs = []
+    for seed in (0, 1, 2):
+        rows = [validation_row(0, 70.0), validation_row(5, 50 + lr + seed)]
+        path = make_run(folder / f"{options} {seed}".replace("/", "-"), rows, seed=seed, **options)
+        record_data(path)
+        runs.append(path)
+    return runs
+
+
+def record_data(path: Path, fingerprint: str = "abc", tokenizer: str = "bpe") -> None:
+    entries = {
+        "data": {"source": "a.txt", "fingerprint": fingerprint},
+        "tokenizer": {"fingerprint": tokenizer},
+    }
+    (path / "data.json").write_text(json.dumps(entries))
+
+
+def best_metrics(*runs: Path) -> set[str]:
+    """The metrics of which a mean is marked as the best."""
+    groups = group_runs(map(RunFolder.open, runs))
+    return {value.metric for value in compared(groups) if value.best}
 
 
 def test_runs_are_grouped_by_configuration_minus_seed(tmp_path: Path) -> None:
@@ -63,12 +77,62 @@ def test_runs_are_grouped_by_configuration_minus_seed(tmp_path: Path) -> None:
     assert [value.best for value in neither] == [False, False]
 
 
+def test_nothing_is_best_among_runs_of_other_or_unknown_data(tmp_path: Path) -> None:
+    rows = [validation_row(0, 70.0, bits_per_token=2.0)]
+    a = make_run(tmp_path / "a", rows)
+    b = make_run(tmp_path / "b", [validation_row(0, 60.0, bits_per_token=1.0)], lr=0.2)
+    assert best_metrics(a, b) == set()
+    record_data(a)
+    assert best_metrics(a, b) == set()
+    record_data(b)
+    assert {"nll_nats", "bits_per_token"} <= best_metrics(a, b)
+    record_data(b, tokenizer="words")
+    assert "nll_nats" in best_metrics(a, b)
+    assert "bits_per_token" not in best_metrics(a, b)
+    record_data(b, fingerprint="def")
+    assert best_metrics(a, b) == set()
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a run")
+    with pytest.raises(InputError, match="a run is given twice; name each run once"):
+        compare.compare([run, tmp_path / "a run" / ".." / "a run"], tmp_path / "page.html")
+
+
+def test_within_a_time_a_calibrated_run_counts_with_its_training(tmp_path: Path) -> None:
+    rows = [validation_row(1, 9.0, seconds=10.0), validation_row(2, 8.0, seconds=1000.0)]
+    run = make_run(tmp_path / "run", rows)
+    (run / "checkpoints" / "uncalibrated").mkdir(parents=True)
+    (run / "calibration").mkdir()
+    row = validation_row(1, 7.0, seconds=5.0)
+    (run / "calibration" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    folder = RunFolder.open(run)
+    assert best_validation(folder)["nll_nats"] == 7.0
+    assert best_validation(folder, 20.0)["nll_nats"] == 9.0
+    assert best_validation(folder, 2000.0)["nll_nats"] == 8.0
+
+
+def test_where_no_number_decides_the_last_validation_counts(tmp_path: Path) -> None:
+    rows = [validation_row(1, math.nan), validation_row(2, math.inf)]
+    assert best_validation(RunFolder.open(make_run(tmp_path / "run", rows)))["step"] == 2
+
+
+def test_a_run_without_times_and_one_that_is_shorter_are_named(tmp_path: Path) -> None:
+    timed = make_run(tmp_path / "timed", [validation_row(1, 9.0, seconds=60.0)])
+    untimed = make_run(tmp_path / "untimed", [validation_row(1, 9.0)], lr=0.2)
+    page = compare.compare([timed, untimed], tmp_path / "a.html").read_text()
+    assert f"No time of training is on record for {untimed}" in page.replace("<wbr>", "")
+    other = make_run(tmp_path / "other", [validation_row(1, 9.0, seconds=600.0)], lr=0.2)
+    page = compare.compare([timed, other], tmp_path / "b.html", minutes=5).read_text()
+    assert f"Trained for less than these minutes: {timed}." in page.replace("<wbr>", "")
+
+
 def test_groups_are_named_by_what_differs(tmp_path: Path) -> None:
     plain = make_run(tmp_path / "plain", [])
     fast = make_run(tmp_path / "fast", [], lr=0.5, flip=True)
     hostile = make_run(tmp_path / "hostile", [], nested={"deep": HOSTILE})
     assert names([plain]) == ["all runs"]
-    assert names([plain, fast]) == ["lr 0.1 · flip unset", "lr 0.5 · flip"]
+    assert names([plain, fast]) == ["lr 0.1", "lr 0.5 · flip"]
     assert names([plain, hostile]) == ["nested.deep unset", f"nested.deep {HOSTILE}"]
     other = make_run(tmp_path / "other", [], a=1, b=2, c=3, d=4)
     assert names([plain, other]) == ["plain", "other"]  # too many options for a name
