@@ -156,6 +156,7 @@ def test_every_stored_list_of_names_is_that_of_a_model() -> None:
     assert json.loads(NAMES.read_text(encoding="utf-8")).keys() == CASES.keys()
 
 
+@pytest.mark.slow
 def test_exported_decoders_give_what_they_give_eagerly() -> None:
     differences = _in_a_process("export")
     assert differences.keys() == {name for name in CASES if not name.startswith("similar")}

@@ -58,7 +58,7 @@ def test_it_serves_this_machine_alone_and_leaves_nothing_behind(tmp_path: Path) 
         port = int(address.rstrip("/").rpartition(":")[2])
         assert port > FIRST_PORT or not is_bound
         for request in foreign_requests(address):
-            with pytest.raises(urllib.error.HTTPError, match="400|413"):
+            with pytest.raises(urllib.error.HTTPError, match=r"400|413"):
                 opener.open(request)
         others = {each[4][0] for each in socket.getaddrinfo(socket.gethostname(), None)}
         for host in others - {"127.0.0.1", "::1"}:

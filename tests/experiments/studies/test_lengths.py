@@ -86,6 +86,7 @@ def test_every_arm_is_in_the_table_with_its_spread(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lengths, "LENGTHS", (64, 128))
+    monkeypatch.setattr(lengths, "TOKENS", 512)
     options = argparse.Namespace(
         texts=[text], tasks=["causal"], minutes=0.005, seeds=2, out=tmp_path / "runs"
     )
