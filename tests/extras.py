@@ -46,6 +46,7 @@ CASES = {
     "onnx": Case("export {golden}/text/run {out}/graphs --format onnx"),
     "explore": Case("explore {golden}/text/run --data {out}/missing.txt", rest="missing.txt"),
     "fid": Case("evaluate {golden}/gan_images/run --features inception", rest="inception"),
+    "glyphs": Case("train-density --data glyphs --out {out}/run --preset tiny --steps 1"),
     "usearch": Case(
         "search {golden}/similar/run --corpus {texts} --index usearch 'the cat' --count 2"
     ),

@@ -109,8 +109,15 @@ def _masters() -> np.ndarray:
 
     (fonts, 10, height, width) in [0, 1].
     """
-    import matplotlib
     from PIL import ImageFont
+
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise InputError(
+            "glyphs needs the typefaces of matplotlib, the extra glyphs: "
+            "pip install 'univae[glyphs]'"
+        ) from error
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     side = DRAWN * SIDE

@@ -35,6 +35,7 @@ EXTRAS: Mapping[str, Extra] = {
     "faiss": Extra(("faiss-cpu",), "approximate search of vectors by faiss"),
     "trackio": Extra(("trackio",), "metrics of training in a local dashboard"),
     "explore": Extra(("gradio",), "a trained model in the browser"),
+    "glyphs": Extra(("matplotlib",), "the built-in images of printed digits"),
     "tables": Extra(("pandas", "pyarrow"), "data frames and .parquet files"),
 }
 

@@ -4,6 +4,7 @@ Stacked, a thousand modes that are counted right.
 """
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,13 @@ SMALL = 660  # three of each font and digit
 @pytest.fixture(autouse=True)
 def _single_precision() -> None:
     torch.set_default_dtype(torch.float32)
+
+
+def test_without_the_typefaces_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    glyph_module._glyphs.cache_clear()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"the extra glyphs: pip install 'univae\[glyphs\]'"):
+        glyphs(seed=1)
 
 
 def few() -> tuple[Data, Data]:

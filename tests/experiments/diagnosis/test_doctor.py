@@ -116,7 +116,7 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
     declared = dict(setup["options.extras_require"])
     for name, extra in installation.EXTRAS.items():
         packages = re.findall(r"^[\w-]+", declared.pop(name), re.MULTILINE)
-        assert tuple(packages) == extra.packages
+        assert tuple(dict.fromkeys(packages)) == extra.packages
     assert declared.keys() == {"test", "bench", "docs"}  # of the developers
 
     present = {"datasets", "huggingface-hub", "fsspec", "pandas"}
@@ -134,11 +134,12 @@ def test_the_extras_are_those_of_the_installation_and_missing_ones_are_named(
             "faiss": False,
             "trackio": False,
             "explore": False,
+            "glyphs": False,
             "tables": False,
         }
     }
     assert found.advice.startswith(
-        "pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,explore,tables]'"
+        "pip install 'univae[board,fid,hf,onnx,usearch,faiss,trackio,explore,glyphs,tables]'"
     )
     assert installation.versions().advice == "pip install torch numpy safetensors tokenizers"
 
