@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -94,7 +94,7 @@ def report(name: str, results: object, out: Path | None, kind: str = "benchmark"
     content = {
         kind: name,
         "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine(),
         "results": to_json(results),
     }

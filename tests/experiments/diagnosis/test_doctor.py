@@ -37,7 +37,8 @@ def test_the_result_has_every_number_and_leaves_the_number_of_threads(
     assert list(tmp_path.iterdir()) == []
     json.dumps(result, allow_nan=False)
 
-    assert result["versions"]["torch"] == torch.__version__
+    found = result["versions"]["torch"].partition("+")[0]  # the build may be named
+    assert found == torch.__version__.partition("+")[0]
     assert result["threads"] >= 1
     assert result["free_disk_bytes"] > 0
     assert result["gigaflops"] > 0
