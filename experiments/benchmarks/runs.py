@@ -19,6 +19,7 @@ __all__ = ["Failed", "Measured", "measure", "missing_peers"]
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "experiments.benchmarks"
+SLOWEST = 20.0  # times the minutes of a benchmark after which it is ended
 REASON = 300  # characters of what a failed benchmark printed last
 
 
@@ -55,23 +56,29 @@ def measure(name: str, benchmark: Benchmark, rounds: int, threads: int) -> Measu
         threads: of PyTorch, where the benchmark does not use one.
 
     Raises:
-        Failed: it ended with an error; the message is what it printed last.
+        Failed: it ended with an error, whose message is what it printed last; it took more than
+            :data:`SLOWEST` times its minutes; or its results cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results.json"
         options = ["--rounds", str(rounds)] if rounds and benchmark.rounds else []
         command = ["-m", f"{PACKAGE}.{name}", *options]
         start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, *command, "--out", str(out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=_environment(threads),
-            cwd=folder,  # python -m imports from the working directory first
-            check=False,
-        )
+        limit = SLOWEST * benchmark.minutes
+        try:
+            done = subprocess.run(
+                [sys.executable, *command, "--out", str(out)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=_environment(threads),
+                cwd=folder,  # python -m imports from the working directory first
+                check=False,
+                timeout=60 * limit,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"ended after {limit:g} minutes") from error
         seconds = time.monotonic() - start
         if done.returncode or not out.exists():
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

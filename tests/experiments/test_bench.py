@@ -66,6 +66,23 @@ def test_the_quick_benchmarks_run_and_missing_peers_are_skipped(
     assert "\n  2.5  speed; against nothing\n" in error
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("import time\ntime.sleep(100)\n", r"ended after 0\.01 minutes"),
+        ("import sys\nopen(sys.argv[-1], 'w').write('{')\n", "its results cannot be read"),
+        ("import sys\nopen(sys.argv[-1], 'w').write('{}')\n", "its results cannot be read"),
+    ],
+)
+def test_one_that_hangs_or_writes_no_results_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    (tmp_path / "fakes" / "broken.py").write_text(script)
+    monkeypatch.setattr(runs, "SLOWEST", 0.01)
+    with pytest.raises(PartlyFailed, match=reason):
+        main(Config(names=("broken",)))
+
+
 def test_a_failed_benchmark_is_told_and_the_others_go_on() -> None:
     with pytest.raises(PartlyFailed, match="1 failed: broken: ValueError: it broke") as raised:
         main(Config(names=("broken", "fast", "asking")))
