@@ -24,6 +24,7 @@ from experiments.reports.comparison_files import WRITERS
 from experiments.reports.groups import Groups, group_runs
 from experiments.reports.metric_curves import COMPARED, overlay
 from experiments.reports.page import document
+from experiments.reports.validations import ReadOnce
 from experiments.reports.values import brief
 from experiments.training.metric_names import duration_text
 from experiments.training.settings import MINUTES
@@ -97,7 +98,7 @@ def compare(
         raise InputError(
             "compare: needs at least one run folder; got none; give the --out of training commands"
         )
-    folders = [RunFolder.open(folder) for folder in runs]
+    folders = [ReadOnce.open(folder) for folder in runs]
     counts = Counter(folder.path.resolve() for folder in folders)
     repeated = [path for path, count in counts.items() if count > 1]
     if repeated:

@@ -135,11 +135,14 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     largest = max(map(abs, ticks), default=0.0)
     if 0 < largest < SMALLEST:
         return [_exponent(tick) for tick in ticks]
-    divisor, unit = 1.0, ""
+    divisor = 1.0
+    unit = ""
     if largest >= MILLIONS:
-        divisor, unit = 1e6, "M"
+        divisor = 1e6
+        unit = "M"
     elif largest >= THOUSANDS:
-        divisor, unit = 1e3, "k"
+        divisor = 1e3
+        unit = "k"
     scaled = [tick / divisor for tick in ticks]
     decimals = max((_decimals(tick) for tick in scaled), default=0)
     texts = []

@@ -1,11 +1,26 @@
-"""The best validation of a run."""
+"""The validations of a run, and the best of them."""
 
 import math
+from functools import cached_property
 
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
 
-__all__ = ["best_validation"]
+__all__ = ["ReadOnce", "best_validation"]
+
+VALIDATION = "validation"  # kind of rows
+
+
+class ReadOnce(RunFolder):
+    """A run folder whose validations are read once, so that all parts of a page agree on them."""
+
+    def rows(self, kind: str | None = None) -> list[JsonObject]:
+        """Return the rows of ``metrics.jsonl``; those of validations as they were first read."""
+        return self._validations if kind == VALIDATION else super().rows(kind)
+
+    @cached_property
+    def _validations(self) -> list[JsonObject]:
+        return super().rows(VALIDATION)
 
 
 def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
@@ -16,7 +31,7 @@ def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
     many seconds of training, whose clock a calibration starts anew.
     """
     rows = []
-    for row in run.rows("validation") if math.isfinite(within) else _validations(run):
+    for row in run.rows(VALIDATION) if math.isfinite(within) else _validations(run):
         values = {name: value for name, value in row.items() if value is not None}
         if values.get("seconds", 0.0) <= within:
             rows.append(values)
@@ -34,8 +49,8 @@ def best_validation(run: RunFolder, within: float = math.inf) -> JsonObject:
 
 def _validations(run: RunFolder) -> list[JsonObject]:
     """Return the validations of a run, or those of its calibration where that is kept."""
-    rows = run.calibration.rows("validation") if run.uncalibrated() else []
-    return rows or run.rows("validation")
+    rows = run.calibration.rows(VALIDATION) if run.uncalibrated() else []
+    return rows or run.rows(VALIDATION)
 
 
 def _selection(row: JsonObject) -> float:

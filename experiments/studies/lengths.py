@@ -31,7 +31,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +38,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from experiments.benchmarks.harness import report
+from experiments.studies.harness import spread
 from univae.attention import attend
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block
@@ -249,11 +249,6 @@ def job(path: Path, arguments: argparse.Namespace, task: str, arm: str, seed: in
         result["scales"] = model.scales.tolist()
     write_json(kept, result)
     return result
-
-
-def spread(values: list[float]) -> JsonObject:
-    """Return the mean, and the standard deviation over seeds where there are several."""
-    return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
 def main(arguments: argparse.Namespace) -> JsonObject:

@@ -99,6 +99,25 @@ def test_a_run_counts_once(tmp_path: Path) -> None:
         compare.compare([run, tmp_path / "a run" / ".." / "a run"], tmp_path / "page.html")
 
 
+def test_the_metrics_of_a_run_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [
+        make_run(tmp_path / name, [validation_row(1, 9.0, seconds=60.0)], lr=lr)
+        for name, lr in (("a", 0.1), ("b", 0.2))
+    ]
+    read: list[Path] = []
+    each_row = RunFolder.each_row
+
+    def counted(run: RunFolder, kind: str | None = None) -> Any:
+        read.append(run.path)
+        return each_row(run, kind)
+
+    monkeypatch.setattr(RunFolder, "each_row", counted)
+    compare.compare(runs, tmp_path / "page.html", minutes=5)
+    assert sorted(read) == runs
+
+
 def test_within_a_time_a_calibrated_run_counts_with_its_training(tmp_path: Path) -> None:
     rows = [validation_row(1, 9.0, seconds=10.0), validation_row(2, 8.0, seconds=1000.0)]
     run = make_run(tmp_path / "run", rows)
