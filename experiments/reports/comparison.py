@@ -15,17 +15,6 @@ from univae.run_folder import RunFolder
 __all__ = ["Compared", "compared", "data_sets", "feature_spaces"]
 
 UNRECORDED = "data that the run has no record of"
-PER_TOKEN = ("bits_per_token", "generation_nats_per_token")  # of one tokenizer only
-
-# Metrics of distances in a feature space, which cannot be compared between spaces.
-OF_FEATURES = (
-    "frechet_distance",
-    "kernel_distance",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-)
 
 
 @dataclass(frozen=True)
@@ -113,9 +102,12 @@ def _unmarked(runs: Sequence[RunFolder]) -> Collection[str]:
     data = data_sets(runs)
     if len(data) > 1 or UNRECORDED in data or len({str(run.kind) for run in runs}) > 1:
         return METRICS.keys()
-    unmarked = [*OF_FEATURES] if len(feature_spaces(runs)) > 1 else []
-    tokenizers = {str(run.data_record().get("tokenizer")) for run in runs}
-    return [*unmarked, *PER_TOKEN] if len(tokenizers) > 1 else unmarked
+    differing = set()
+    if len(feature_spaces(runs)) > 1:
+        differing.add("feature space")
+    if len({str(run.data_record().get("tokenizer")) for run in runs}) > 1:
+        differing.add("tokenizer")
+    return [key for key, metric in METRICS.items() if metric.within in differing]
 
 
 def _numbers(rows: Sequence[Mapping[str, object]], key: str) -> list[float]:

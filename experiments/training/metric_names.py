@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Real
+from typing import Literal
 
 from univae.checkpoint import JsonObject
 
@@ -22,6 +23,8 @@ class Metric:
     short: str = ""  # in a progress line and in the head of a column; empty: as the label
     # chooses the best of several runs: max or min; None: neither more nor less of it is better
     best: Callable[[list[float]], float] | None = None
+    # what runs must share so that it can be compared between them; empty: their data alone
+    within: Literal["", "feature space", "tokenizer"] = ""
 
     @property
     def titled(self) -> str:
@@ -50,7 +53,7 @@ METRICS: dict[str, Metric] = {
         short="k-hat above the limit",
         best=min,
     ),
-    "bits_per_token": Metric("bits per token", best=min),
+    "bits_per_token": Metric("bits per token", best=min, within="tokenizer"),
     "bits_per_char": Metric("bits per character", best=min),
     "bits_per_dim": Metric("bits per dimension", best=min),
     "log_likelihood_nats": Metric("log-likelihood", "nats", best=max),
@@ -67,17 +70,17 @@ METRICS: dict[str, Metric] = {
     "recall_at_1": Metric("recall at 1 of held-out pairs", short="recall at 1", best=max),
     "recall_at_10": Metric("recall at 10 of held-out pairs", short="recall at 10", best=max),
     "generation_nats_per_token": Metric(
-        "generation of the other text", "nats per token", "generation", best=min
+        "generation of the other text", "nats per token", "generation", min, "tokenizer"
     ),
     "held_out_loss": Metric("loss of held-out pairs", short="held-out loss", best=min),
     "fid": Metric("FID", best=min),
     "kid": Metric("KID", best=min),
-    "frechet_distance": Metric("Fréchet distance", best=min),
-    "kernel_distance": Metric("kernel distance", best=min),
-    "precision": Metric("precision", best=max),
-    "recall": Metric("recall", best=max),
-    "density": Metric("density", best=max),
-    "coverage": Metric("coverage", best=max),
+    "frechet_distance": Metric("Fréchet distance", best=min, within="feature space"),
+    "kernel_distance": Metric("kernel distance", best=min, within="feature space"),
+    "precision": Metric("precision", best=max, within="feature space"),
+    "recall": Metric("recall", best=max, within="feature space"),
+    "density": Metric("density", best=max, within="feature space"),
+    "coverage": Metric("coverage", best=max, within="feature space"),
     "sliced_wasserstein": Metric("sliced Wasserstein distance", best=min),
     "classes_found": Metric("classes found", best=max),
     "accuracy": Metric("accuracy", best=max),
