@@ -232,6 +232,7 @@ USES: dict[str, tuple[str, list[str]]] = {
         "images",
         ["calibrate", "RUN", "--data", "DATA/images.npy", "--steps", "3"],
     ),
+    "stretch": ("text", ["stretch", "RUN", "OUT", "--length", "128"]),
     "likelihood of texts": (
         "text",
         ["likelihood", "RUN", "--data", "DATA/texts.txt", "--limit", "4", "--samples", "30"],

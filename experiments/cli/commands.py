@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "write a published RoFormer as a run of a sentence model",
     ),
     "calibrate": ("experiments.calibrate", "fit the posterior of a trained VAE again"),
+    "stretch": ("experiments.stretch", "let a trained model read texts longer than in training"),
     "sample": ("experiments.sample", "draw from a trained model"),
     "reconstruct": ("experiments.reconstruct", "encode and decode data"),
     "interpolate": ("experiments.interpolate", "decode latents between those of two data"),

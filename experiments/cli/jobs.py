@@ -66,7 +66,7 @@ JOBS: Sequence[Job] = (
     ),
     Job(
         "share",
-        ("export", "push", "import-weights"),
+        ("export", "push", "import-weights", "stretch"),
         "univae push runs/mine my-name/my-model --license mit",
     ),
     Job("report", ("report", "compare"), "univae compare runs/a runs/b --out compare.html"),

@@ -27,6 +27,7 @@ NO_PROBABILITY = "a sentence model gives vectors and cosines, no probability of 
 NO_BOUND = "the posterior of a VAE is calibrated, and this model has none"
 NO_CELLS = "its data are texts, which have no cells to fill"
 ANY_KIND = "it measures generated data; univae evaluate takes every kind of run"
+NO_LENGTH = "its data are not texts, whose lengths differ"
 NO_CRITIC = "it has no critic, whose gradients are measured"
 NO_VECTORS = "it needs vectors of texts whose cosine is similarity; train-similar trains them"
 NO_FILE = (
@@ -49,6 +50,7 @@ NOT_FOR: Mapping[str, Mapping[str, str]] = {
     "export": {GAN: NO_FILE},
     "push": {GAN: NO_EXPORT},
     "calibrate": {GAN: NO_BOUND, SIMILAR: NO_BOUND},
+    "stretch": {DENSITY: NO_LENGTH, GAN: NO_LENGTH},
     "evaluate": {},
     "evaluate-gan": dict.fromkeys((TEXT, DENSITY, SIMILAR), ANY_KIND),
     "audit": {TEXT: NO_CRITIC, DENSITY: NO_CRITIC, SIMILAR: NO_CRITIC},

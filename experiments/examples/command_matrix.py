@@ -101,6 +101,7 @@ ARGUMENTS: Mapping[str, Arguments] = {
     "decompress": lambda t: (f"{t.scratch}/packed", f"{t.scratch}/unpacked{_suffix(t)}"),
     "export": lambda t: (f"{t.scratch}/key.univae",),
     "calibrate": lambda t: ("--steps", "2", *t.where),
+    "stretch": lambda t: (f"{t.scratch}/longer", "--length", "128"),
     "evaluate": _evaluated,
     "evaluate-gan": lambda t: ("--count", "40"),
     "audit": lambda t: ("--count", "20"),

@@ -23,6 +23,7 @@ from experiments.interpolate import INTERPOLATORS
 from experiments.kinds import CODECS, ENCODERS, SCORERS, open_codec, row_of_kind
 from experiments.reconstruct import RECONSTRUCTORS
 from experiments.sample import SAMPLERS
+from experiments.stretch import MODELS
 from univae import kinds
 from univae.errors import InputError
 from univae.trained import Trained
@@ -37,6 +38,7 @@ TABLES: dict[str, Mapping[type[Trained], Any]] = {
     "edit": EDITORS,
     "evaluate": EVALUATORS,
     "explore": EXPLORERS,
+    "stretch": MODELS,
 }
 USES = ("sample", "reconstruct", "interpolate", "edit", "evaluate", "explore")  # tables of Use
 UPLOADS = {"push"}  # to a server: tests/experiments/test_push.py

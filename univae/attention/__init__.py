@@ -13,12 +13,14 @@ __all__ = [
     "attend",
     "entropy_scale",
     "require_head_width",
+    "stretched",
 ]
 
 if TYPE_CHECKING:
     from univae.attention.cache import KeyValueCache
     from univae.attention.core import Attention, Mix, Step, attend, require_head_width
     from univae.attention.scaling import Scale, entropy_scale
+    from univae.attention.stretching import stretched
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -26,5 +28,6 @@ else:
             "cache": ["KeyValueCache"],
             "core": ["Attention", "Mix", "Step", "attend", "require_head_width"],
             "scaling": ["Scale", "entropy_scale"],
+            "stretching": ["stretched"],
         },
     )

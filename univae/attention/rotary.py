@@ -17,15 +17,17 @@ from torch import Tensor
 from univae.errors import InputError
 from univae.tracing import is_exporting
 
-__all__ = ["phases", "rotate"]
+__all__ = ["BASE", "phases", "rotate", "stretched_base"]
 
+BASE = 10_000.0  # as published
+PAIR = 2  # features that rotate together
 COMPLEX_COUNTERPART = (torch.float32, torch.float64)  # dtypes that have a complex one
 
 
 def phases(
     positions: Shaped[Tensor, "*positions"],
     width: int,
-    base: float = 10000.0,
+    base: float = BASE,
     dtype: torch.dtype = torch.float32,
 ) -> Inexact[Tensor, "*positions half"]:
     r"""Return :math:`e^{\mathrm{i} p \theta_j}`, :math:`\theta_j = \text{base}^{-2j / D}`.
@@ -51,6 +53,30 @@ def phases(
     phase = torch.polar(torch.ones_like(angles), angles)
 
     return phase if dtype == torch.float64 else phase.to(torch.complex64)
+
+
+def stretched_base(base: float, width: int, factor: float) -> float:
+    r"""Return the base with which positions up to ``factor`` times as far look as before.
+
+    It is :math:`b \, f^{D / (D - 2)}` for heads of width D ("NTK-aware"): the slowest pair turns f
+    times slower, so that no position lies beyond those of training, and the fastest as fast as
+    before, so that neighbours are told apart.
+
+    Raises:
+        InputError: ``width`` is 2, where the one pair cannot be both.
+
+    References:
+        NTK-aware scaled RoPE (bloc97, 2023); Su, 2023, https://kexue.fm/archives/9675
+
+    >>> round(stretched_base(10_000.0, 64, 4.0))
+    41829
+    """
+    if width == PAIR:
+        raise InputError(
+            f"rope: a head of {width} features has one frequency, which cannot be stretched; "
+            "use wider heads"
+        )
+    return float(base * factor ** (width / (width - 2)))
 
 
 def rotate(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 from univae.attention.activations import ACTIVATIONS, Activation, ActivationKind
+from univae.attention.rotary import BASE
 from univae.registry import lookup
 from univae.rules import SIZE, Rule, above, at_least
 
@@ -17,6 +18,7 @@ VARIANT_RULES: Mapping[str, Rule] = {
     "norm_eps": above(0, 1),
     "inner_width": at_least(0, INNER * SIZE, "0 (four times the width) or more"),
     "embedding_width": at_least(0, SIZE, "0 (the width) or more"),
+    "rotary_base": above(1, 1e12),
 }
 
 
@@ -32,11 +34,13 @@ class _Options(Protocol):
     def inner_width(self) -> int: ...
     @property
     def embedding_width(self) -> int: ...
+    @property
+    def rotary_base(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Activation, layer norms and inner widths of a Transformer.
+    """Activation, layer norms, inner widths and positions of a Transformer.
 
     Args:
         activation: the name of a row of :data:`univae.attention.activations.ACTIVATIONS`.
@@ -44,18 +48,20 @@ class Variant:
         inner_width: the width inside a block's two-layer network; 0: four times the width.
         embedding_width: the width of the token table, which is projected to the width and back;
             0: the width.
+        rotary_base: the base of rotary positions, see :func:`univae.attention.rotary.phases`.
     """
 
     activation: Activation = "gelu"
     norm_eps: float = 1e-5
     inner_width: int = 0
     embedding_width: int = 0
+    rotary_base: float = BASE
 
     @classmethod
     def of(cls, options: _Options) -> "Variant":
         """Return the variant of a configuration."""
         o = options
-        return cls(o.activation, o.norm_eps, o.inner_width, o.embedding_width)
+        return cls(o.activation, o.norm_eps, o.inner_width, o.embedding_width, o.rotary_base)
 
     @property
     def kind(self) -> ActivationKind:

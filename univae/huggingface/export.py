@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from univae.attention.rotary import BASE
 from univae.attention.variant import Variant
 from univae.checkpoint import JsonObject, save_weights, write_json
 from univae.errors import InputError
@@ -36,7 +37,7 @@ def require_roformer(
         tokenizer: its tokenizer.
         lowercase: whether texts are converted to lower case before they are tokenised.
     """
-    for name, value in {"norm": "post", "scale": "sqrt"}.items():
+    for name, value in {"norm": "post", "scale": "sqrt", "rotary_base": BASE}.items():
         if getattr(config, name) != value:
             raise InputError(
                 f"a RoFormer has {name}={value}; the model has {name}={getattr(config, name)}; "

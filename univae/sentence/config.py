@@ -9,6 +9,7 @@ from typing_extensions import Doc
 from univae.attention.activations import ACTIVATIONS, Activation
 from univae.attention.core import require_head_width
 from univae.attention.norms import NORMS, Norm
+from univae.attention.rotary import BASE
 from univae.attention.scaling import SCALES, Scale
 from univae.attention.variant import VARIANT, VARIANT_RULES
 from univae.registry import choices_help
@@ -44,6 +45,8 @@ class RoFormerSimConfig:
     inner_width: int = 0  # width inside the two-layer networks; 0: four times --width
     # width of the table of tokens, which is projected to --width and back; 0: --width
     embedding_width: int = 0
+    # base of rotary positions; larger: slower turns, for longer texts
+    rotary_base: float = BASE
 
     NEWER: ClassVar[frozenset[str]] = VARIANT
     RULES: ClassVar[Mapping[str, Rule]] = {

@@ -237,9 +237,10 @@ class RoFormerSim(nn.Module):
 
     @property
     def _phase(self) -> Inexact[Tensor, "positions half"]:
+        c = self.config
         table = self.embedding.tokens.weight
-        all_positions = torch.arange(2 * self.config.max_length + 1, device=table.device)
-        return phases(all_positions, self.config.width // self.config.heads, dtype=table.dtype)
+        all_positions = torch.arange(2 * c.max_length + 1, device=table.device)
+        return phases(all_positions, c.width // c.heads, c.rotary_base, table.dtype)
 
 
 def _is_complete(row: Int[Tensor, "length"]) -> bool:

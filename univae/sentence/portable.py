@@ -43,6 +43,7 @@ PAD, START, END = 0, 1, 2
 RESERVED = 3  # the first id of a token
 BYTE_VALUES = 256
 UNKNOWN_PIECE = "[UNK]"
+BASE = 10_000.0  # of rotary positions
 
 Config = Mapping[str, Any]
 
@@ -278,7 +279,8 @@ class Encoder(nn.Module):
         log_n = count.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).log()
         log_n = log_n / math.log(self.config["scale_base"])
         scale = SCALES[self.config["scale"]](log_n)[:, None, None, None]
-        angles = rotary_angles(ids.shape[1], self.config["width"] // self.config["heads"])
+        head_width = self.config["width"] // self.config["heads"]
+        angles = rotary_angles(ids.shape[1], head_width, self.config.get("rotary_base", BASE))
 
         x = self.embedding(ids)
         for block in self.blocks:
@@ -374,7 +376,7 @@ class UnivaeEncoder(InputModule):
         save_file(tensors, folder / WEIGHTS, {"format": "pt"})
 
 
-def rotary_angles(rows: int, head_width: int, base: float = 10000.0) -> Tensor:
+def rotary_angles(rows: int, head_width: int, base: float) -> Tensor:
     r"""Return the angles :math:`p \, \text{base}^{-2j / D}` in float64, (rows, D / 2)."""
     exponents = -torch.arange(0, head_width, 2, dtype=torch.float64) / head_width
     return torch.arange(rows, dtype=torch.float64)[:, None] * base**exponents

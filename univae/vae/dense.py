@@ -38,7 +38,7 @@ def dense(
     m = target.shape[1]
     x = _rows(model, ids, target)
     positions = torch.cat((torch.arange(n), torch.arange(1, m + 1)))
-    phase = phases(positions, config.width // config.heads, dtype=x.dtype)[None]
+    phase = phases(positions, config.width // config.heads, config.rotary_base, x.dtype)[None]
     segments = torch.cat((torch.zeros(n), torch.ones(m))).long().expand(len(ids), -1)
     decoder_real = torch.ones(len(ids), m, dtype=torch.bool)
     real = torch.cat((decoder_real.new_ones(len(ids), 1), ids != PAD, decoder_real), 1)

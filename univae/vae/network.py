@@ -182,8 +182,8 @@ class TwoStreamTransformer(nn.Module):
 
     def _phase(self, start: int, stop: int) -> Tensor:
         positions = torch.arange(start, stop, device=self._table.device)
-        head_width = self.config.width // self.config.heads
-        return phases(positions, head_width, dtype=self._table.dtype)[None]
+        c = self.config
+        return phases(positions, c.width // c.heads, c.rotary_base, self._table.dtype)[None]
 
     def _encoder_phase(self, tokens: int) -> Tensor:
         return self._phase(0, tokens + 1).roll(-1, 1)  # row 0 stands last and has position 0

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from univae.attention.rotary import phases, rotate
+from univae.attention.rotary import phases, rotate, stretched_base
 from univae.errors import InputError
 
 
@@ -75,3 +75,23 @@ def test_an_exported_graph_rotates_by_real_numbers_as_complex_ones_do(unchecked:
     assert "complex" not in str(graph.graph)
     other = torch.randn(2, 9, 16)
     torch.testing.assert_close(graph.module()(other), Rotation()(other), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [2.0, 8.0])
+def test_a_stretched_base_slows_the_slowest_pair_by_the_factor_and_keeps_the_fastest(
+    factor: float,
+) -> None:
+    width = 24
+    stretched = stretched_base(10_000.0, width, factor)
+    before, after = (
+        phases(torch.tensor(1), width, base, torch.float64).angle()
+        for base in (10_000.0, stretched)
+    )
+    assert after[0].item() == before[0].item()
+    assert (before[-1] / after[-1]).item() == pytest.approx(factor, rel=1e-9)
+    assert stretched_base(10_000.0, width, 1.0) == 10_000.0
+
+
+def test_one_pair_cannot_be_stretched() -> None:
+    with pytest.raises(InputError, match="a head of 2 features"):
+        stretched_base(10_000.0, 2, 4.0)
