@@ -6,16 +6,27 @@ them again, and a test compares them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
-from experiments.studies.lengths import markdown as accuracies
+from experiments.studies import lengths, longer_texts
+from univae.checkpoint import JsonObject
 
-__all__ = ["PAGES", "benchmarks", "commands", "lengths", "results", "with_commands", "with_tables"]
+__all__ = [
+    "PAGES",
+    "STUDIES",
+    "benchmarks",
+    "commands",
+    "of_study",
+    "results",
+    "with_commands",
+    "with_tables",
+]
 
 PAGES = Path(__file__).parents[1]
 
@@ -56,11 +67,11 @@ def benchmarks() -> Iterator[str]:
     yield markdown(rows, ("what", "against", "ratio", "script", "date"))
 
 
-def lengths() -> Iterator[str]:
-    """Yield the accuracies of the study of lengths, if its results are there."""
-    path = RESULTS / "lengths.json"
+def of_study(name: str) -> Iterator[str]:
+    """Yield the tables of a study, if its file of results is there."""
+    path = RESULTS / f"{name}.json"
     if path.exists():
-        yield accuracies(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
+        yield STUDIES[name](json.loads(path.read_text(encoding="utf-8"))["results"])
 
 
 def results() -> Iterator[str]:
@@ -114,8 +125,17 @@ def _machine(machine: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
+# File of results of a study, and comment on a page -> its tables in Markdown.
+STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
+    "lengths": lengths.markdown,
+    "longer_texts": longer_texts.markdown,
+}
 # Comment on a page -> what stands between it and its end.
-TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results}
+TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
+    "benchmarks": benchmarks,
+    "results": results,
+    **{name: partial(of_study, name) for name in STUDIES},
+}
 
 if __name__ == "__main__":
     for path in sorted(PAGES.rglob("*.md")):

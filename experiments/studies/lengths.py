@@ -276,10 +276,10 @@ def main(arguments: argparse.Namespace) -> JsonObject:
     return {"minutes": arguments.minutes, "seeds": arguments.seeds, "table": table}
 
 
-def markdown(table: JsonObject) -> str:
+def markdown(results: JsonObject) -> str:
     """Return the accuracies of each language and task as a table in Markdown."""
     lines = []
-    for task, rows in table.items():
+    for task, rows in results["table"].items():
         lengths = list(next(iter(rows.values())))
         lines += [f"| {task} | {' | '.join(lengths)} |", f"|---|{'---|' * len(lengths)}"]
         for arm, by_length in rows.items():

@@ -98,7 +98,7 @@ def test_every_arm_is_in_the_table_with_its_spread(
     assert cell["sd"] >= 0
     assert main(options)["table"]["a text causal"] == table  # from the files that are kept
 
-    lines = lengths.markdown({"a text causal": table}).splitlines()
+    lines = lengths.markdown({"table": {"a text causal": table}}).splitlines()
     assert lines[0] == "| a text causal | 64 | 128 |"
     mean = 100 * table["sqrt"]["64"]["accuracy"]["mean"]
     assert lines[2].startswith(f"| sqrt | {mean:.1f} ± ")
