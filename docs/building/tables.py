@@ -14,8 +14,18 @@ from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, resu
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies.lengths import markdown as accuracies
+from experiments.studies.ptb_table import markdown as sentences
 
-__all__ = ["PAGES", "benchmarks", "commands", "lengths", "results", "with_commands", "with_tables"]
+__all__ = [
+    "PAGES",
+    "benchmarks",
+    "commands",
+    "lengths",
+    "ptb",
+    "results",
+    "with_commands",
+    "with_tables",
+]
 
 PAGES = Path(__file__).parents[1]
 
@@ -61,6 +71,13 @@ def lengths() -> Iterator[str]:
     path = RESULTS / "lengths.json"
     if path.exists():
         yield accuracies(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
+
+
+def ptb() -> Iterator[str]:
+    """Yield the table of the study of Penn Treebank, if its results are there."""
+    path = RESULTS / "ptb.json"
+    if path.exists():
+        yield sentences(json.loads(path.read_text(encoding="utf-8"))["results"])
 
 
 def results() -> Iterator[str]:
@@ -115,7 +132,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 # Comment on a page -> what stands between it and its end.
-TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results}
+TABLES = {"benchmarks": benchmarks, "lengths": lengths, "ptb": ptb, "results": results}
 
 if __name__ == "__main__":
     for path in sorted(PAGES.rglob("*.md")):
