@@ -54,7 +54,7 @@ SHARED: JsonObject = {
     "latent_layers": 2,
     "latent_width": 16,
     "max_length": 84,  # of the longest training sentence, its end token included: 83
-    "dropout": 0.2,
+    "dropout": 0.1,
     "batch_tokens": 2048,
     "lr": 2e-3,
     "clock": "processor",

@@ -158,9 +158,9 @@ class Peer(nn.Module):
 
     def posterior(self, ids: Int[Tensor, "batch length"]) -> Distribution:
         """Return the Gaussian of the encoder."""
-        _, (mean, log_variance) = self.vae.encode_to_latents(
-            _with_start(ids), return_mean_log_var=True
-        )
+        texts = _with_start(ids)
+        rows = self.vae.encoder(texts, mask=texts != PAD)
+        mean, log_variance = self.vae.to_latent_mean_log_variance(rows)
         return Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
 
     def likelihood(self, z: Float[Tensor, "*sample d"]) -> Conditional:
