@@ -37,6 +37,7 @@ from univae.vae.streams import Streams
 __all__ = ["Conditional", "LanguageModel", "Objective", "Peer", "TokenByToken"]
 
 ROWS = 32  # texts validated at once
+HEAD_WIDTH = 64  # of the peer's attention, which is its default
 CHUNK = 8  # samples of a text decoded at once in a validation
 
 
@@ -110,14 +111,15 @@ class Conditional(Distribution):
 
 
 class Peer(nn.Module):
-    """The ``GPTVAE`` of x-transformers with the width, depth and heads of a UniVAE.
+    """The ``GPTVAE`` of x-transformers, with width, depth and number of latents of a UniVAE.
 
     Its encoder has half as many layers as its decoder and its positions are rotary, as in the
-    example of its authors; the latent is dropped out in half of the texts of training, which is its
-    default. A text is its start token, its tokens, its end token and padding.
+    example of its authors; heads are 64 wide, and the latent is dropped out in half of the texts of
+    training, which are its defaults. A text is its start token, its tokens, its end token and
+    padding.
 
     Args:
-        config: the shape; the latent has all dimensions of the UniVAE's latents.
+        config: the shape.
         kl_weight: weight of the KL of a text beside the mean nats of a token.
         kl_floor: nats of KL without cost, for each dimension of the latent.
 
@@ -133,14 +135,15 @@ class Peer(nn.Module):
             raise InputError(
                 "the peer's arms need x-transformers: pip install x-transformers"
             ) from error
+        head_width = min(HEAD_WIDTH, config.width)
         self.latents = config.latent_layers * config.latent_width
         self.vae = GPTVAE(
             num_tokens=config.vocab_size,
             dim=config.width,
             depth=config.layers,
             enc_depth=max(1, config.layers // 2),
-            heads=config.heads,
-            attn_dim_head=config.width // config.heads,
+            heads=config.width // head_width,
+            attn_dim_head=head_width,
             max_seq_len=config.max_length + 1,
             dim_latent=self.latents,
             rotary_pos_emb=True,

@@ -148,7 +148,8 @@ class TwoStreamTransformer(nn.Module):
         """
         x, lead = self._decoded_rows(z, ids)
         targets = ids.expand(*lead, -1).flatten(0, -2)
-        return self.head.target_log_prob(x, self._table, targets).unflatten(0, lead)
+        log_prob: Tensor = self.head.target_log_prob(x, self._table, targets).unflatten(0, lead)
+        return log_prob
 
     def _logits(self, z: Tensor, ids: Tensor) -> Tensor:
         """Return teacher-forced logits of texts given latents."""
