@@ -14,7 +14,7 @@ from typing import Any
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
-from experiments.studies import lengths, longer_texts
+from experiments.studies import lengths, longer_texts, ptb_table
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -129,6 +129,7 @@ def _machine(machine: dict[str, Any]) -> str:
 STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
     "lengths": lengths.markdown,
     "longer_texts": longer_texts.markdown,
+    "ptb": ptb_table.markdown,
 }
 # Comment on a page -> what stands between it and its end.
 TABLES: Mapping[str, Callable[[], Iterator[str]]] = {

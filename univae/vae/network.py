@@ -137,8 +137,28 @@ class TwoStreamTransformer(nn.Module):
                 x = torch.cat((x[..., :-1, :], row), -2).reshape(-1, n, rows.shape[-1])
                 x = block(x, phase, streams.encoder).view(*lead, n, -1)
 
+    def token_log_prob(
+        self, z: Float[Tensor, "*batch layers d"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "*sample length"]:
+        r"""Return :math:`\log p(x_t \mid z, x_{<t})` of every token of padded texts, 0 of padding.
+
+        The sum over a text is ``likelihood(z).log_prob(ids)`` up to rounding. With
+        ``softmax="adaptive"`` a token computes the logits of its own class alone; how its sum is
+        rounded then depends on the texts beside it.
+        """
+        x, lead = self._decoded_rows(z, ids)
+        targets = ids.expand(*lead, -1).flatten(0, -2)
+        log_prob: Tensor = self.head.target_log_prob(x, self._table, targets).unflatten(0, lead)
+        return log_prob
+
     def _logits(self, z: Tensor, ids: Tensor) -> Tensor:
-        """Return teacher-forced logits of texts given latents.
+        """Return teacher-forced logits of texts given latents."""
+        x, lead = self._decoded_rows(z, ids)
+        logits: Tensor = self.head(x, self._table).unflatten(0, lead)
+        return logits
+
+    def _decoded_rows(self, z: Tensor, ids: Tensor) -> tuple[Tensor, Size]:
+        """Return the rows before the head, and the leading shape that their first axis flattens.
 
         Layers below the latents are evaluated once per text, layers above for every (latent, text).
         """
@@ -154,8 +174,7 @@ class TwoStreamTransformer(nn.Module):
         for layer, block in enumerate(self._latent_blocks()):
             row = self._injected(layer, z[:, layer])[:, None]
             x = block(torch.cat((row, x), 1), phase, streams.bridged)
-        logits: Tensor = self.head(x, self._table).unflatten(0, lead)
-        return logits
+        return x, lead
 
     def _injected(self, layer: int, z: Float[Tensor, "*lead d"]) -> Float[Tensor, "*lead width"]:
         """Return the row of a latent, which distributions hold in at least float32."""

@@ -1,0 +1,181 @@
+"""The training of models beside the UniVAE on its texts, batches and schedule, in a run folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from torch import Tensor, nn
+
+from experiments.studies.ptb_models import LanguageModel, Objective, Peer
+from experiments.text.corpora import Corpora
+from experiments.text.data_options import TextData
+from experiments.text.task import TextObjective
+from experiments.train_text import ModelOptions
+from experiments.training.command import prepare_corpora
+from experiments.training.command import train as train_command
+from experiments.training.configuration import Configuration, stored_configuration
+from experiments.training.distributed import World
+from experiments.training.gradient_steps import GradientSteps
+from experiments.training.run_folder import Run
+from experiments.training.run_tokenizer import open_tokenizer
+from experiments.training.settings import Settings
+from experiments.training.task import FEWEST_ROWS, Progress, reseed
+from experiments.training.units import Units
+from univae.checkpoint import JsonObject
+from univae.checksums import WEIGHTS
+from univae.text.corpus import Corpus, token_batches
+from univae.text.special import PAD
+from univae.vae.config import UniVAEConfig
+from univae.vae.trained import model_config
+from univae.weights_file import load_weights
+
+__all__ = ["MODELS", "Config", "ModelName", "OwnTask", "open_model", "train"]
+
+KL_FLOOR = 8.0  # nats of KL without cost, over all dimensions of the peer's latent
+TOKENS = 22.1  # of a text of the training set, its end token included
+
+
+def _peer(config: UniVAEConfig) -> Peer:
+    return Peer(config, kl_weight=1.0, kl_floor=_floor_of_dimension(config))
+
+
+def _peer_bound(config: UniVAEConfig) -> Peer:
+    return Peer(config, kl_weight=1 / TOKENS, kl_floor=_floor_of_dimension(config))
+
+
+def _floor_of_dimension(config: UniVAEConfig) -> float:
+    return KL_FLOOR / (config.latent_layers * config.latent_width)
+
+
+MODELS: Mapping[str, Callable[[UniVAEConfig], nn.Module]] = {
+    "lm": LanguageModel,
+    "peer": _peer,
+    "peer_bound": _peer_bound,
+}
+
+if TYPE_CHECKING:
+    ModelName: TypeAlias = str
+else:
+    ModelName = Literal[tuple(MODELS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Configuration):
+    """A run of the study whose model is no UniVAE."""
+
+    out: Path
+    arm: ModelName
+    data: TextData
+    model: ModelOptions = field(default_factory=ModelOptions)
+    objective: TextObjective = field(default_factory=TextObjective)
+    training: Settings = field(default_factory=Settings)
+    command: Literal["ptb"] = "ptb"
+
+    @property
+    def corpora(self) -> Corpora:
+        """The token ids of the texts, those of a UniVAE with the same options."""
+        shape = self.model
+        return Corpora(self.data, self.out, self.training.seed, shape.max_length, shape.vocab_size)
+
+
+class OwnTask:
+    """Minimise the loss of a model on batches of equal numbers of tokens, as ``train-text`` does.
+
+    Args:
+        model: the model to train.
+        config: batches and validations.
+        corpus: the training texts.
+        rows: the indices of its texts to train on.
+        held_out: the texts of validations, padded ids (N, T).
+    """
+
+    def __init__(
+        self, model: nn.Module, config: Config, corpus: Corpus, rows: np.ndarray, held_out: Tensor
+    ) -> None:
+        if not isinstance(model, Objective):
+            raise TypeError(f"{type(model).__name__} has no loss(ids) and validate(ids, samples)")
+        self.module: nn.Module = model
+        self.objective: Objective = model
+        self.config = config
+        self.corpus = corpus
+        self.rows = rows
+        self.held_out = held_out
+
+    @property
+    def units(self) -> Units:
+        """The words for its data."""
+        return Units("text", "tokens")
+
+    def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """Return the indices of the texts of every batch, in an order drawn for the epoch."""
+        lengths = self.corpus.lengths[self.rows]
+        most_tokens = self.config.objective.batch_tokens
+        batches = token_batches(lengths, most_tokens, self.config.training.seed, epoch)
+        return [self.rows[batch] for batch in batches]
+
+    def load(self, item: np.ndarray) -> Tensor:
+        """Return the padded ids of the texts of a batch."""
+        return self.corpus.gather(item)
+
+    def weight(self, batch: Tensor) -> int:
+        """Return the number of tokens of a batch, without padding."""
+        return int((batch != PAD).sum())
+
+    def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of the model, summed over the tokens of a batch."""
+        return self.objective.loss(batch)
+
+    def validate(self, progress: Progress) -> JsonObject:
+        """Return the metrics of the held-out texts; the lowest NLL is the best."""
+        return self.validate_rows(progress, self.validation_rows)
+
+    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
+        """Return the metrics of the first ``rows`` held-out texts."""
+        samples = self.config.objective.validation_samples
+        metrics = self.objective.validate(self.held_out[:rows], samples)
+        return {"selection": metrics["nll_nats"], **metrics}
+
+    @property
+    def validation_rows(self) -> int:
+        """The number of held-out texts."""
+        return len(self.held_out)
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest texts of a validation."""
+        return min(FEWEST_ROWS, self.validation_rows)
+
+
+def train(config: Config) -> JsonObject:
+    """Train the model of a configuration; return the result, which is written to ``DONE``."""
+
+    def steps(world: World) -> GradientSteps[np.ndarray, Tensor]:
+        return GradientSteps(_task(config), config.training, world)
+
+    return train_command(
+        config.out,
+        config.training,
+        lambda world: prepare_corpora(config.corpora, config.flat(), config.training, steps, world),
+    )
+
+
+def open_model(folder: Path) -> nn.Module:
+    """Return the model of a finished run with its best weights, in evaluation mode."""
+    run = Run.open(folder)
+    config = stored_configuration(Config, run)
+    model = _model(config)
+    load_weights(model, run.checkpoint() / WEIGHTS)
+    return model.eval()
+
+
+def _task(config: Config) -> OwnTask:
+    corpus, rows, held_out = config.corpora.split(config.objective.validation_texts)
+    reseed(config.training.seed, "weights")
+    return OwnTask(_model(config), config, corpus, rows, held_out)
+
+
+def _model(config: Config) -> nn.Module:
+    tokenizer = open_tokenizer(Run.open(config.out))
+    return MODELS[config.arm](model_config(config.flat(), tokenizer.vocab_size))
