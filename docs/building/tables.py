@@ -6,7 +6,7 @@ them again, and a test compares them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,19 @@ from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, resu
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies.lengths import markdown as accuracies
+from experiments.studies.multi_scale_tables import markdown as edits
+from univae.checkpoint import JsonObject
 
-__all__ = ["PAGES", "benchmarks", "commands", "lengths", "results", "with_commands", "with_tables"]
+__all__ = [
+    "PAGES",
+    "benchmarks",
+    "commands",
+    "lengths",
+    "multi_scale",
+    "results",
+    "with_commands",
+    "with_tables",
+]
 
 PAGES = Path(__file__).parents[1]
 
@@ -58,9 +69,12 @@ def benchmarks() -> Iterator[str]:
 
 def lengths() -> Iterator[str]:
     """Yield the accuracies of the study of lengths, if its results are there."""
-    path = RESULTS / "lengths.json"
-    if path.exists():
-        yield accuracies(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
+    yield from _of_study("lengths", accuracies)
+
+
+def multi_scale() -> Iterator[str]:
+    """Yield the edits of the study of latent layers, if its results are there."""
+    yield from _of_study("multi_scale", edits)
 
 
 def results() -> Iterator[str]:
@@ -72,6 +86,13 @@ def results() -> Iterator[str]:
         yield "```text"
         yield from _commands(content)
         yield "```"
+
+
+def _of_study(name: str, write: Callable[[JsonObject], str]) -> Iterator[str]:
+    """Yield the table of a study, if its results are there."""
+    path = RESULTS / f"{name}.json"
+    if path.exists():
+        yield write(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
 
 
 def _options(page: Page) -> Iterator[str]:
@@ -115,7 +136,12 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 # Comment on a page -> what stands between it and its end.
-TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results}
+TABLES = {
+    "benchmarks": benchmarks,
+    "lengths": lengths,
+    "multi_scale": multi_scale,
+    "results": results,
+}
 
 if __name__ == "__main__":
     for path in sorted(PAGES.rglob("*.md")):
