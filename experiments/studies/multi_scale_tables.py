@@ -34,19 +34,21 @@ def _verdicts(arms: JsonObject) -> Iterator[list[str]]:
     yield [
         "drawn from",
         "exact",
+        "words kept",
         "content, low - top",
         "pattern, low - top",
         "both above chance",
         "claim",
     ]
     for arm, result in arms.items():
-        exact = _percent(result["reconstruction"]["exact"])
+        reconstruction = result["reconstruction"]
         for source in SOURCES:
             contrast = result["contrast"][source]
             yield [
                 arm,
                 source,
-                exact,
+                _percent(reconstruction["exact"]),
+                _percent(reconstruction["words_kept"]),
                 _percent(contrast["content"]),
                 _percent(contrast["pattern"]),
                 _percent(contrast["content_minus_pattern"]),
