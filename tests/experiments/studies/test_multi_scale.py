@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from experiments.studies import harness, multi_scale
 from experiments.studies.multi_scale import main, over_seeds
 from experiments.studies.multi_scale_corpus import Corpus, lines_of, tokenizer_of
 from experiments.studies.multi_scale_edits import difference, layer_sets
@@ -190,8 +192,17 @@ def test_chinese_is_told_by_its_letters(tmp_path: Path) -> None:
     assert tokenizer_of(path) == "chars"
 
 
-def test_models_of_a_few_steps_are_measured(captions: Path, tmp_path: Path) -> None:
-    options = [str(captions), "--minutes", "0.01", "--seeds", "1", "--jobs", "1", "--texts", "40"]
+def run_here(jobs: Sequence[harness.Job], at_once: int) -> harness.Results:
+    """Run jobs in this process, which has torch imported."""
+    assert at_once == 1
+    return {job.name: harness._run(job) for job in jobs}
+
+
+def test_models_of_a_few_steps_are_measured(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_scale, "run_all", run_here)
+    options = [str(captions), "--minutes", "0.01", "--seeds", "1", "--jobs", "1", "--texts", "30"]
     options += ["--latent-layers", "2", "--priors", "learned", "--width", "16", "--code", "8"]
     options += ["--count", "1", "--out", str(tmp_path / "runs")]
     options += ["--results", str(tmp_path / "results.json"), "--figure", str(tmp_path / "a.png")]
