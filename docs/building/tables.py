@@ -14,7 +14,7 @@ from typing import Any
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
-from experiments.studies import lengths, longer_texts, ptb_table
+from experiments.studies import lengths, longer_texts, multi_scale_tables, ptb_table
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -130,6 +130,7 @@ STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
     "lengths": lengths.markdown,
     "longer_texts": longer_texts.markdown,
     "ptb": ptb_table.markdown,
+    "multi_scale": multi_scale_tables.markdown,
 }
 # Comment on a page -> what stands between it and its end.
 TABLES: Mapping[str, Callable[[], Iterator[str]]] = {

@@ -1,0 +1,85 @@
+"""The texts of :mod:`experiments.studies.multi_scale`: short ones, of frequent words."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studies.multi_scale_measures import LANGUAGES, Language
+from univae.atomic_files import write_text_atomic
+from univae.errors import InputError
+
+__all__ = ["Corpus", "lines_of", "tokenizer_of"]
+
+FEWEST_WORDS = 3  # of a text
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts for training and held-out ones, in two files."""
+
+    name: str
+    tokenizer: str
+    folder: Path
+
+    @property
+    def language(self) -> Language:
+        """The words and function words of the texts."""
+        return LANGUAGES[self.tokenizer]
+
+    @property
+    def training(self) -> Path:
+        """The file of texts to train on."""
+        return self.folder / "training.txt"
+
+    @property
+    def held_out(self) -> Path:
+        """The file of held-out texts."""
+        return self.folder / "held_out.txt"
+
+    def write(self, path: Path, held_out: int, longest: int, vocabulary: int) -> None:
+        """Write both files from the distinct texts of ``path``.
+
+        Texts are in lower case and without punctuation, of 3 to ``longest`` of the ``vocabulary``
+        most frequent words, so that no word is unknown to a model. ``held_out`` are held out.
+
+        Raises:
+            InputError: too few texts remain.
+        """
+        texts = list(dict.fromkeys(self.language.plain(line) for line in lines_of(path)))
+        short = [
+            text for text in texts if FEWEST_WORDS <= len(self.language.words(text)) <= longest
+        ]
+        counts = Counter(itertools.chain.from_iterable(map(self.language.words, short)))
+        known = {word for word, _ in counts.most_common(vocabulary)}
+        kept = [text for text in short if known.issuperset(self.language.words(text))]
+        if len(kept) < 2 * held_out:
+            raise InputError(
+                f"{path}: {len(kept)} texts remain; needs {2 * held_out}; lower --texts, "
+                "or raise --vocabulary or --longest"
+            )
+        order = np.random.default_rng(0).permutation(len(kept))
+        shuffled = [kept[row] for row in order]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.held_out, shuffled[:held_out])
+        _write(self.training, shuffled[held_out:])
+
+
+def tokenizer_of(path: Path) -> str:
+    """Return ``chars`` for a file whose letters are mostly Chinese, otherwise ``words``."""
+    text = path.read_text(encoding="utf-8")[:100_000]
+    letters = sum(character.isalpha() for character in text)
+    chinese = sum("\u4e00" <= character <= "\u9fff" for character in text)
+    return "chars" if 2 * chinese > letters else "words"
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the texts of a file."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    write_text_atomic(path, "".join(line + "\n" for line in lines))
