@@ -14,8 +14,18 @@ from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, resu
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies.lengths import markdown as accuracies
+from experiments.studies.window import markdown as gaps
 
-__all__ = ["PAGES", "benchmarks", "commands", "lengths", "results", "with_commands", "with_tables"]
+__all__ = [
+    "PAGES",
+    "benchmarks",
+    "commands",
+    "lengths",
+    "results",
+    "window",
+    "with_commands",
+    "with_tables",
+]
 
 PAGES = Path(__file__).parents[1]
 
@@ -61,6 +71,12 @@ def lengths() -> Iterator[str]:
     path = RESULTS / "lengths.json"
     if path.exists():
         yield accuracies(json.loads(path.read_text(encoding="utf-8"))["results"]["table"])
+
+
+def window() -> Iterator[str]:
+    """Yield the tables of the study of accumulation in the momentum."""
+    content = json.loads((RESULTS / "window.json").read_text(encoding="utf-8"))
+    yield gaps(content["results"])
 
 
 def results() -> Iterator[str]:
@@ -115,7 +131,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 # Comment on a page -> what stands between it and its end.
-TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results}
+TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results, "window": window}
 
 if __name__ == "__main__":
     for path in sorted(PAGES.rglob("*.md")):
