@@ -14,7 +14,7 @@ from typing import Any
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
-from experiments.studies import lengths, longer_texts, multi_scale_tables, ptb_table
+from experiments.studies import lengths, longer_texts, multi_scale_tables, ptb_table, window
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -129,8 +129,9 @@ def _machine(machine: dict[str, Any]) -> str:
 STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
     "lengths": lengths.markdown,
     "longer_texts": longer_texts.markdown,
-    "ptb": ptb_table.markdown,
     "multi_scale": multi_scale_tables.markdown,
+    "ptb": ptb_table.markdown,
+    "window": window.markdown,
 }
 # Comment on a page -> what stands between it and its end.
 TABLES: Mapping[str, Callable[[], Iterator[str]]] = {

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from scipy.special import stdtrit
 from tqdm import tqdm
 
 from experiments.training.configuration import compose, flatten
 from univae.checkpoint import JsonObject, read_json
 
-__all__ = ["Job", "Results", "failures", "finished", "run_all", "spread"]
+__all__ = ["Job", "Results", "failures", "finished", "paired", "run_all", "run_here", "spread"]
 
 FAILED = "failed"  # the key of the reason in the result of a failed run
 
@@ -46,6 +47,18 @@ def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
         return {job.name: result for job, result in zip(jobs, results, strict=True)}
 
 
+def run_here(jobs: Sequence[Job]) -> dict[str, JsonObject]:
+    """Run all jobs in this process, one after the other; return as :func:`run_all` does.
+
+    For runs that take less time than a process takes to start.
+    """
+    threads = torch.get_num_threads()
+    try:
+        return {job.name: _run(job) for job in tqdm(jobs, unit="runs", smoothing=0)}
+    finally:
+        torch.set_num_threads(threads)
+
+
 def finished(results: Results) -> dict[str, JsonObject]:
     """Return the results of the runs that did not fail."""
     return {name: result for name, result in results.items() if FAILED not in result}
@@ -61,6 +74,20 @@ def spread(values: Iterable[float]) -> JsonObject:
     values = list(values)
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "sd": deviation, "each": values}
+
+
+def paired(differences: Iterable[float]) -> JsonObject:
+    """Return the :func:`spread` of differences over seeds, and ``interval``.
+
+    That is Student's 95% interval of their mean, with n - 1 degrees of freedom; None for one seed.
+    """
+    result = spread(differences)
+    count = len(result["each"])
+    result["interval"] = None
+    if count > 1:
+        half_width = stdtrit(count - 1, 0.975) * result["sd"] / count**0.5
+        result["interval"] = [result["mean"] - half_width, result["mean"] + half_width]
+    return result
 
 
 def _run_alone(job: Job) -> JsonObject:

@@ -9,10 +9,12 @@ References:
 from typing import SupportsIndex
 
 import torch
+from torch import Tensor
 
-from univae.optim.base import Group, Parameters, StateDict, require
+from univae.optim.base import Group, Parameters, State, StateDict, require
 from univae.optim.cache_chunks import Scratch, is_plain
-from univae.optim.second_moments import SECOND_MOMENTS, Moments, SecondMoment
+from univae.optim.half_words import pack, round_stochastically, unpack
+from univae.optim.second_moments import SECOND_MOMENTS, Moments, SecondMoment, mean_noise
 from univae.optim.torch_states import is_torch_state, windowed_state
 from univae.optim.windowed import Block, Change, Windowed
 
@@ -117,7 +119,14 @@ class AccumulatedAdamW(Windowed):
 
     :math:`s` counts updates. :math:`v_{\text{eff}}` is :math:`\hat v = v / (1 - \beta_2^s)` with
     ``second_moment="plain"``, the published rule; ``"corrected"`` divides the variance in it by
-    :math:`k` (see :mod:`univae.optim.second_moments`). With ``window=1`` both are
+    :math:`k`, and ``"unbiased"`` also takes the noise of :math:`\hat m` into account (see
+    :mod:`univae.optim.second_moments`). ``"summed"`` is AdamW on the mean gradient of a window,
+
+    .. math:: v \gets \beta_2 v + (1 - \beta_2) \left(\tfrac1k \textstyle\sum_i g_i\right)^2,
+
+    with both moments rounded to half their bits after each update: inside a window they share the
+    memory of :math:`v`, and the sum has that of :math:`m` (:mod:`univae.optim.half_words`); they
+    are numbers to read only where no window is open. With ``window=1`` all are
     ``torch.optim.AdamW(fused=True)``, bit for bit, where torch has that kernel (float32 and float64
     parameters on CPU and CUDA, whose gradients lie in memory as they do), and round as its other
     implementations elsewhere.
@@ -192,11 +201,26 @@ class AccumulatedAdamW(Windowed):
         else:
             super()._change(group, block, change, length, scratch)
 
+    def reduced(self, group: Group) -> list[str]:
+        """Return the averages that differ between processes inside a window."""
+        return ["exp_avg"] if self._sums(group) else super().reduced(group)
+
+    def _open(self, group: Group, state: State) -> None:
+        if self._sums(group):
+            pack([state["exp_avg"]], [state["exp_avg_sq"]])
+        else:
+            super()._open(group, state)
+
     def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
         beta1, beta2 = group["betas"]
         k = group["window"]
         m = block.averages["exp_avg"]
         v = block.averages["exp_avg_sq"]
+        if self._sums(group):
+            if is_first:
+                pack(m, v)
+            torch._foreach_add_(m, block.grads, alpha=1 / k)
+            return
         if k == 1:
             torch._foreach_lerp_(m, block.grads, 1 - beta1)  # rounds as torch does
         else:
@@ -207,16 +231,50 @@ class AccumulatedAdamW(Windowed):
             torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, block.grads, block.grads, value=(1 - beta2) / k)
 
+    def _rescale(self, group: Group, block: Block, change: Change, length: int) -> None:
+        if not self._sums(group):
+            super()._rescale(group, block, change, length)
+            return
+        beta1, _ = group["betas"]
+        share = self.share(group, change, length, has_past=change.step > 1 and beta1 > 0)
+        if share != 1:
+            torch._foreach_div_(block.averages["exp_avg"], share)
+
     def _move(self, group: Group, block: Block, step: int, count: int, scratch: Scratch) -> None:
         beta1, beta2 = group["betas"]
         lr = group["lr"]
         m = block.averages["exp_avg"]
-        moments = Moments(m, block.averages["exp_avg_sq"], 1 - beta1**step, 1 - beta2**step)
+        v = block.averages["exp_avg_sq"]
+        sums = self._sums(group)
+        if sums:
+            _average_mean(m, v, group["betas"], scratch)
+        noise = mean_noise(beta1, step)
+        moments = Moments(m, v, 1 - beta1**step, 1 - beta2**step, noise)
         root, denominator = SECOND_MOMENTS[group["second_moment"]].root(moments, count, scratch)
         root.add_(group["eps"])
         if group["weight_decay"]:
             torch._foreach_mul_(block.params, 1 - lr * group["weight_decay"])
         torch._foreach_addcdiv_(block.params, m, denominator, value=-lr / moments.mean_weight)
+        if sums:
+            round_stochastically(m, v, step, scratch)
+
+    def _sums(self, group: Group) -> bool:
+        """Return whether a window holds the sum of its gradients in place of their average."""
+        has_several = group["window"] > 1 or self.processes > 1
+        return has_several and SECOND_MOMENTS[group["second_moment"]].of_summed
+
+
+def _average_mean(
+    m: list[Tensor], v: list[Tensor], betas: tuple[float, float], scratch: Scratch
+) -> None:
+    """Unpack the averages, and average the mean gradient, which ``m`` holds, into them."""
+    beta1, beta2 = betas
+    past_m, past_v = unpack(v, scratch)
+    torch._foreach_copy_(v, past_v)
+    torch._foreach_mul_(v, beta2)
+    torch._foreach_addcmul_(v, m, m, value=1 - beta2)
+    torch._foreach_mul_(m, 1 - beta1)
+    torch._foreach_add_(m, past_m, alpha=beta1)
 
 
 def _has_fused_kernel(block: Block) -> bool:

@@ -1,6 +1,6 @@
 """Means over processes of the averages that each has folded its own gradients into."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -10,7 +10,12 @@ from univae.optim.base import State
 __all__ = ["average_states"]
 
 
-def average_states(states: Sequence[State], decays: Mapping[str, float], processes: int) -> None:
+def average_states(
+    states: Sequence[State],
+    names: Sequence[str],
+    begin: Callable[[State], None],
+    processes: int,
+) -> None:
     """Replace the averages of a window by their means over processes, and sum the skipped counts.
 
     Collective operations must match, so every process reduces every state in the same order, with
@@ -18,10 +23,11 @@ def average_states(states: Sequence[State], decays: Mapping[str, float], process
 
     Args:
         states: those of the parameters of a group.
-        decays: the decay of every average, by name.
+        names: the averages.
+        begin: begins a window of a state that has none open, without a gradient.
         processes: the size of torch's default process group.
     """
-    device = next(states[0][name].device for name in decays)
+    device = next(states[0][name].device for name in names)
     local_flags = [[float(state["open"]), float(state["skipped"])] for state in states]
     flags = torch.tensor(local_flags, device=device)
     dist.all_reduce(flags)
@@ -29,9 +35,9 @@ def average_states(states: Sequence[State], decays: Mapping[str, float], process
         state["skipped"] = int(skipped)
         if open_count == 0:
             continue
-        for name, beta in decays.items():
-            if not state["open"]:
-                state[name].mul_(beta)
+        if not state["open"]:
+            begin(state)
+        for name in names:
             dist.all_reduce(state[name])
             state[name].div_(processes)
         state["open"] = True

@@ -15,6 +15,7 @@ References:
     Gradient accumulation hidden in momentum (Su, 2021), https://kexue.fm/archives/8634
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, overload
@@ -168,6 +169,10 @@ class Windowed(Base):
         """Return the decay of every average in a parameter's state, by name."""
         raise NotImplementedError
 
+    def reduced(self, group: Group) -> list[str]:
+        """Return the averages that differ between processes inside a window."""
+        return list(self.decays(group))
+
     def slots(self, group: Options) -> set[str]:
         """Return the names of the averages."""
         return set(self.decays(dict(group)))
@@ -183,6 +188,11 @@ class Windowed(Base):
             averages = {name: zero_state(p) for name in self.decays(group)}
             state.update(step=0, open=False, skipped=0, **averages)
         return state
+
+    def _open(self, group: Group, state: State) -> None:
+        """Begin a window of a parameter without a gradient."""
+        for name, beta in self.decays(group).items():
+            state[name].mul_(beta)
 
     def _fold(self, group: Group, block: Block, *, is_first: bool) -> None:
         """Add gradients to the averages, which decay before the first of a window."""
@@ -223,7 +233,8 @@ class Windowed(Base):
         """End a window after ``length`` micro-steps."""
         if self.processes > 1:
             states = [self.begin(group, p) for p in group["params"]]
-            average_states(states, self.decays(group), self.processes)
+            opened = functools.partial(self._open, group)
+            average_states(states, self.reduced(group), opened, self.processes)
         scratch = Scratch()
         for chunk in cache_chunks(group["params"]):
             self._update(group, chunk, {}, length, scratch)
@@ -289,11 +300,17 @@ class Windowed(Base):
 
     def _rescale(self, group: Group, block: Block, change: Change, length: int) -> None:
         """Bring averages of fewer gradients to the weight of a full window."""
-        window = group["window"]
         step = change.step
         for name, beta in self.decays(group).items():
-            has_past = step > 1 and beta > 0  # which a factor for skipped gradients would scale
-            share = length / window if has_past else change.gradients / (self.processes * window)
+            share = self.share(group, change, length, has_past=step > 1 and beta > 0)
             if share != 1:
                 weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
                 torch._foreach_mul_(block.averages[name], (1 - beta**step) / weight)
+
+    def share(self, group: Group, change: Change, length: int, *, has_past: bool) -> float:
+        """Return the share of a full window that the mean gradient is of.
+
+        Skipped gradients count as zeros beside a past, which a factor for them would scale.
+        """
+        window: int = group["window"]
+        return length / window if has_past else change.gradients / (self.processes * window)

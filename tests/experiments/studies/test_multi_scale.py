@@ -214,11 +214,11 @@ def test_models_of_a_few_steps_are_measured(
     assert arm["attributes"].keys() <= {"plural", "progressive"}
     assert main(options)["table"] == table  # from the files of the finished run
 
-    stored = json.loads((tmp_path / "results.json").read_text())["results"]["table"]
+    stored = json.loads((tmp_path / "results.json").read_text())["results"]
     lines = markdown(stored).splitlines()
     assert lines[0].startswith("| captions | drawn from | exact |")
     assert lines[2].endswith(f" {arm['contrast']['prior']['verdict']} |")
-    draw(stored, tmp_path / "figure.png")
+    draw(stored["table"], tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 

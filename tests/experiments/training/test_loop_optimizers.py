@@ -139,7 +139,7 @@ def test_the_settings_reach_the_optimizer() -> None:
     [
         ({"optimizer": "lion"}, "optimizer must be adamw, sgd, tiger or egdd; got optimizer=lion"),
         ({"window": 0}, "window must be at least 1; got window=0"),
-        ({"second_moment": "none"}, "second_moment must be corrected or plain"),
+        ({"second_moment": "none"}, "second_moment must be corrected"),
         ({"adapt_step_size": "yes"}, "adapt_step_size must be no, scale or gain"),
         ({"scale_lr": math.nan}, "scale_lr must be 0 or more"),
         ({"gain_lr": -1.0}, "gain_lr must be 0 or more"),

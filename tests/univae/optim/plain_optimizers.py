@@ -19,6 +19,10 @@ def adamw(p: Tensor, windows: list[list[Tensor]], **o: Any) -> Tensor:
         square = v / (1 - beta2**s)
         if o["second_moment"] == "corrected":
             square = mean**2 + (square - mean**2).clamp_min(0) / k
+        if o["second_moment"] == "unbiased":
+            weights = [(1 - beta1) * beta1**i / (1 - beta1**s) for i in range(s)]
+            noise = sum(weight**2 for weight in weights)
+            square = mean**2 + (square - mean**2).clamp_min(0) * (1 - noise) / (k - noise)
         p = p - o["lr"] * o["weight_decay"] * p
         p = p - o["lr"] * mean / (square.sqrt() + o["eps"])
     return p

@@ -160,7 +160,7 @@ def test_adams_first_moment_is_exact_and_its_second_the_mean_of_squares() -> Non
 
 
 @pytest.mark.parametrize("k", [2, 5])
-@pytest.mark.parametrize("second_moment", ["plain", "corrected"])
+@pytest.mark.parametrize("second_moment", ["plain", "corrected", "unbiased"])
 def test_adamw_over_windows_equals_its_readable_twin(k: int, second_moment: str) -> None:
     options = {
         "lr": 0.1,
@@ -601,7 +601,7 @@ def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
         (lambda p: AccumulatedAdamW(p, eps=-1.0), "eps must be 0 or more"),
         (
             lambda p: AccumulatedAdamW(p, second_moment="none"),
-            "second_moment must be corrected or plain",
+            "second_moment must be corrected or unbiased or summed or plain",
         ),
         (lambda p: Tiger(p, beta=-0.1), "Tiger: beta must be in"),
         (lambda p: Tiger(p, weight_decay=-0.1), "weight_decay must be 0 or more"),
