@@ -14,6 +14,7 @@ from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, resu
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies.lengths import markdown as accuracies
+from experiments.studies.step_size import markdown as starts
 from experiments.studies.window import markdown as gaps
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "commands",
     "lengths",
     "results",
+    "step_size",
     "window",
     "with_commands",
     "with_tables",
@@ -79,6 +81,12 @@ def window() -> Iterator[str]:
     yield gaps(content["results"])
 
 
+def step_size() -> Iterator[str]:
+    """Yield the tables of the study of step sizes, and its verdict."""
+    content = json.loads((RESULTS / "step_size.json").read_text(encoding="utf-8"))
+    yield starts(content["results"])
+
+
 def results() -> Iterator[str]:
     """Yield an entry for each file of results: its commands, its machine and its date."""
     for path in sorted(RESULTS.glob("*.json")):
@@ -131,7 +139,13 @@ def _machine(machine: dict[str, Any]) -> str:
 
 
 # Comment on a page -> what stands between it and its end.
-TABLES = {"benchmarks": benchmarks, "lengths": lengths, "results": results, "window": window}
+TABLES = {
+    "benchmarks": benchmarks,
+    "lengths": lengths,
+    "results": results,
+    "step_size": step_size,
+    "window": window,
+}
 
 if __name__ == "__main__":
     for path in sorted(PAGES.rglob("*.md")):
