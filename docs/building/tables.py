@@ -14,7 +14,14 @@ from typing import Any
 from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, result_files, rows_of
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
-from experiments.studies import lengths, longer_texts, multi_scale_tables, ptb_table, window
+from experiments.studies import (
+    lengths,
+    longer_texts,
+    multi_scale_tables,
+    ptb_table,
+    step_size,
+    window,
+)
 from univae.checkpoint import JsonObject
 
 __all__ = [
@@ -131,6 +138,7 @@ STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
     "longer_texts": longer_texts.markdown,
     "multi_scale": multi_scale_tables.markdown,
     "ptb": ptb_table.markdown,
+    "step_size": step_size.markdown,
     "window": window.markdown,
 }
 # Comment on a page -> what stands between it and its end.

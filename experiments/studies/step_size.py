@@ -1,112 +1,165 @@
-"""Sensitivity of adapted step sizes to the learning rate, and their response to a data shift.
+"""How far an adapted step size is from the tuned one, over five decades of starts.
 
-Two tasks (:mod:`experiments.studies.step_size_tasks`): a UniVAE on ``python-docs`` and a VAE on
-``digits``. Every arm runs at five learning rates from 1e-4 to 1; reported are the best held-out
-NLL, the rates whose NLL is within 5% of the best of all arms, and failures. Then digits are rotated
-by 90 degrees in mid-training, every arm at its best rate; reported are the steps until the held-out
-bound is within 5% of its value before the rotation.
+Three tasks (:mod:`experiments.studies.step_size_tasks`): a UniVAE on ``python-docs``, a VAE on
+``digits``, and one on a table of categories. Every arm starts at six rates from 1e-5 to 1. Reported
+is the held-out NLL of each start relative to the best of the tuned arms on that task, and the
+decades over which an arm stays within 5% of it, without a gap.
 
-Prodigy is a dependency of this study alone: ``pip install prodigyopt``.
+Where a start competes, within 15% of the best with the first seed, it runs with all seeds; the best
+start of each arm does too. The other starts keep one seed: further seeds would not bring them to
+within 5%.
+
+Prodigy and D-Adaptation estimate their step size and keep ``lr`` at 1, as their authors ask; their
+start is the first estimate, ``d0``. They, and schedule-free AdamW, are dependencies of this study
+alone: ``pip install prodigyopt dadaptation schedulefree``.
+
+Then digits are rotated by 90 degrees in mid-training, every arm at its best rate on ``digits``;
+reported are the steps until the held-out bound is within 5% of its value before the rotation.
 
 ``python -m experiments.studies.step_size --out runs/step_size --results
-experiments/results/step_size.json``
+experiments/results/step_size.json --figure docs/figures/step_size.png``. Runs follow each other in
+one process of one thread; for two at once, start the command twice with other ``--tasks`` and the
+same ``--out``, and then once with all of them.
 """
 
 import argparse
+import importlib.util
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.benchmarks.harness import report
-from experiments.studies.harness import Job, Results, run_all, spread
-from experiments.studies.step_size_tasks import TASKS, Config, TaskName, prepare_corpus, train
+from experiments.studies.harness import Job, Results, finished, run_here, spread
+from experiments.studies.small_texts import prepare_corpus
+from experiments.studies.step_size_tasks import TASKS, Config, TaskName, train
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject
 
-RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NEAR = 1.05  # times the best NLL or bound
-GRID_TASKS = ("text", "digits")
+COMPETES = 1.15  # times the best NLL: runs with all seeds
+WIDE = 3.0  # decades
+LARGEST_PERCENT = 2.0  # ratio above which no percentage is shown
+GRID_TASKS = ("text", "digits", "table")
 SHIFT_TASK = "shift"
 
 CONSTANT: JsonObject = {"warmup": 0.0, "lr_floor": 1.0}
 # Higher rates of adaptation: the default ones have an effect after thousands of steps only.
 FAST: JsonObject = {"scale_lr": 0.02, "gain_lr": 0.02}
-HALVES: JsonObject = {"adapt_step_size": "scale", "adapt_halves": True, "accumulate": 2}
-ARMS: Mapping[str, JsonObject] = {
+FASTEST: JsonObject = {"scale_lr": 0.1, "gain_lr": 0.1}
+TUNED: Mapping[str, JsonObject] = {
+    "adamw, cosine": {},
+    "adamw, constant": CONSTANT,
     "sgd, constant": {"optimizer": "sgd", **CONSTANT},
-    "sgd, cosine": {"optimizer": "sgd"},
+}
+EGDD: Mapping[str, JsonObject] = {
     "egdd": {"optimizer": "egdd", **CONSTANT},
     "egdd, fast": {"optimizer": "egdd", **CONSTANT, **FAST},
-    "adamw, constant": CONSTANT,
-    "adamw, cosine": {},
-    "adamw, scales": {"adapt_step_size": "scale", **CONSTANT, **FAST},
-    "adamw, scales by halves": {**HALVES, **CONSTANT, **FAST},
-    "prodigy": {"prodigy": True, **CONSTANT},
+    "egdd, fastest": {"optimizer": "egdd", **CONSTANT, **FASTEST},
 }
+ESTIMATED: Mapping[str, JsonObject] = {  # lr is 1, and the start is d0
+    "prodigy": {"package": "prodigy", **CONSTANT},
+    "d-adaptation": {"package": "d-adaptation", **CONSTANT},
+}
+ARMS: Mapping[str, JsonObject] = {
+    **TUNED,
+    **EGDD,
+    "adamw, scales": {"adapt_step_size": "scale", **CONSTANT, **FAST},
+    **ESTIMATED,
+    "schedule-free": {"package": "schedule-free", **CONSTANT},
+}
+MODULES = ("prodigyopt", "dadaptation", "schedulefree")
 
 
-def jobs(
-    options: argparse.Namespace,
-    task: TaskName,
-    rates: Mapping[str, Sequence[float]],
-    seeds: Sequence[int],
-) -> list[Job]:
-    """Return a job for every arm, learning rate and seed."""
-    study_task = TASKS[task]
-    all_jobs = []
-    for arm, arm_options in ARMS.items():
-        folder = arm.replace(", ", "-").replace(" ", "-")
-        for lr in rates[arm]:
-            for seed in seeds:
-                config = Config(
-                    out=options.out / f"{task}-{folder}-lr{lr:g}-seed{seed}",
-                    shared=options.out / "corpus",
-                    task=task,
-                    lr=lr,
-                    seed=seed,
-                    threads=1,
-                    checkpoint_every=0,
-                    validate_every=study_task.validate_every,
-                    steps=study_task.steps(options),
-                    **arm_options,
-                )
-                all_jobs.append(Job(f"{task}|{arm}|{lr:g}|{seed}", train, config))
-    return all_jobs
+def job(options: argparse.Namespace, task: TaskName, arm: str, start: float, seed: int) -> Job:
+    """Return the run of an arm from a start: a learning rate, or the first estimate of one."""
+    folder = arm.replace(", ", "-").replace(" ", "-")
+    rates: JsonObject = {"lr": 1.0, "d0": start} if arm in ESTIMATED else {"lr": start}
+    config = Config(
+        out=options.out / f"{task}-{folder}-{start:g}-seed{seed}",
+        shared=options.out / "corpus",
+        task=task,
+        seed=seed,
+        threads=1,
+        device="cpu",
+        checkpoint_every=0,
+        validate_every=TASKS[task].validate_every,
+        steps=TASKS[task].steps(options),
+        **rates,
+        **ARMS[arm],
+    )
+    return Job(_name(task, arm, start, seed), train, config)
 
 
-def grid(results: Results, task: str) -> list[JsonObject]:
-    """Return a row for each arm: NLL by learning rate, and the rates near the best of all arms."""
-    nll_nats: dict[str, dict[float, float]] = {}  # of the runs that did not fail
+def _name(task: str, arm: str, start: float, seed: int) -> str:
+    return f"{task}|{arm}|{start:g}|{seed}"
+
+
+def train_grid(options: argparse.Namespace, task: TaskName) -> dict[str, JsonObject]:
+    """Train every arm from every start with one seed, and those that compete with all seeds."""
+    jobs = [job(options, task, arm, start, 0) for arm in ARMS for start in RATES]
+    results = run_here(jobs)
+    rows = grid(results, task, [0])
+    again = []
+    for row in rows:
+        for start in RATES:
+            ratio = row["to_best"][f"{start:g}"]
+            if ratio is not None and (ratio <= COMPETES or start == row["best_start"]):
+                for seed in range(1, options.seeds):
+                    again.append(job(options, task, row["arm"], start, seed))
+    return results | run_here(again)
+
+
+def grid(results: Results, task: str, seeds: Sequence[int]) -> list[JsonObject]:
+    """Return a row for each arm: NLL by start, its ratio to the best, and the decades near it.
+
+    A start with a failed run has neither NLL nor ratio. Seeds that did not run are left out.
+    """
+    nll_nats: dict[str, dict[float, JsonObject]] = {}
     for arm in ARMS:
         nll_nats[arm] = {}
-        for lr in RATES:
-            nll = results[f"{task}|{arm}|{lr:g}|0"].get("nll_nats")
-            if nll is not None:
-                nll_nats[arm][lr] = nll
-    best = min(min(by_rate.values()) for by_rate in nll_nats.values() if by_rate)
+        for start in RATES:
+            runs = {}
+            for seed in seeds:
+                name = _name(task, arm, start, seed)
+                if name in results:
+                    runs[name] = results[name]
+            values = [run["nll_nats"] for run in finished(runs).values()]
+            if len(values) == len(runs) and all(value is not None for value in values):
+                nll_nats[arm][start] = spread(values)
+    tuned = [row["mean"] for arm in TUNED for row in nll_nats[arm].values()]
+    best = min(tuned)
 
     rows = []
-    for arm, by_rate in nll_nats.items():
-        near = [lr for lr, nll in by_rate.items() if nll <= NEAR * best]
-        row = {
+    for arm, by_start in nll_nats.items():
+        to_best = {start: row["mean"] / best for start, row in by_start.items()}
+        is_near = [to_best.get(start, np.inf) <= NEAR for start in RATES]
+        row: JsonObject = {
             "arm": arm,
-            "nll_nats": {f"{lr:g}": by_rate.get(lr) for lr in RATES},
-            "best_lr": _best_rate(by_rate),
-            "rates_near_the_best_of_all": near,
-            "decades": np.log10(max(near) / min(near)) if near else None,
-            "failed": len(RATES) - len(by_rate),
+            "nll_nats": {f"{start:g}": by_start.get(start) for start in RATES},
+            "to_best": {f"{start:g}": to_best.get(start) for start in RATES},
+            "best_start": min(to_best, key=lambda start: to_best[start]) if to_best else None,
+            "decades": decades(is_near),
+            "failed": len(RATES) - len(by_start),
         }
         rows.append(row)
     return rows
 
 
-def _best_rate(nll_nats: Mapping[float, float]) -> float | None:
-    """Return the largest rate with the smallest NLL; None if all runs failed."""
-    if not nll_nats:
-        return None
-    smallest = min(nll_nats.values())
-    return max(lr for lr, nll in nll_nats.items() if nll == smallest)
+def decades(is_near: Sequence[bool]) -> float | None:
+    """Return the decades that the longest series of starts in :data:`RATES` spans.
+
+    >>> decades([False, True, True, False, True, False]), decades([False] * 6)
+    (1.0, None)
+    """
+    longest = 0
+    length = 0
+    for near in is_near:
+        length = length + 1 if near else 0
+        longest = max(longest, length)
+    return longest - 1.0 if longest else None
 
 
 def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonObject]:
@@ -114,12 +167,12 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
 
     They are None for a run whose bound is never within 5% of its value before the shift.
     """
-    shift = options.digit_steps
+    shift = options.shift_steps
     recovery_steps: dict[str, list[int | None]] = {}
     bounds: dict[str, list[float]] = {}
-    for job in all_jobs:
-        arm = job.name.split("|")[1]
-        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(job)}
+    for each in all_jobs:
+        arm = each.name.split("|")[1]
+        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(each)}
         before = minus_elbo.get(shift)
         recovered = None
         if before:
@@ -134,32 +187,98 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
     return rows
 
 
-def _validations(job: Job) -> Iterator[JsonObject]:
-    for row in Run.open(job.config.out).rows("validation"):
+def _validations(each: Job) -> Iterator[JsonObject]:
+    for row in Run.open(each.config.out).rows("validation"):
         if row.get("elbo_nats") is not None:
             yield row
 
 
+def markdown(tables: JsonObject) -> str:
+    """Return a table for each task, and the verdicts; nothing for results without ratios."""
+    tasks = [task for task in GRID_TASKS if task in tables and "to_best" in tables[task][0]]
+    if not tasks:
+        return ""
+    lines = []
+    for task in tasks:
+        starts = list(tables[task][0]["to_best"])
+        lines += [
+            f"| {task} | {' | '.join(starts)} | decades |",
+            f"|---|{'---|' * len(starts)}---|",
+        ]
+        for row in tables[task]:
+            cells = [_percent(ratio) for ratio in row["to_best"].values()]
+            shown = "none" if row["decades"] is None else f"{row['decades']:g}"
+            lines.append(f"| {row['arm']} | {' | '.join(cells)} | {shown} |")
+        lines.append("")
+    return "\n".join([*lines, verdict(tables, tasks)])
+
+
+def _percent(ratio: float | None) -> str:
+    """Return how far an NLL is above the best, in bold where it is near.
+
+    >>> _percent(1.0312), _percent(1.2), _percent(31.0), _percent(None)
+    ('**+3%**', '+20%', 'x 31', 'failed')
+    """
+    if ratio is None:
+        return "failed"
+    if ratio > LARGEST_PERCENT:
+        return f"x {ratio:.3g}"
+    shown = f"{100 * (ratio - 1):+.0f}%"
+    return f"**{shown}**" if ratio <= NEAR else shown
+
+
+def verdict(tables: JsonObject, tasks: Sequence[str]) -> str:
+    """Return who stays within 5% of the tuned rate over three decades, on every task."""
+    least: dict[str, float] = {}
+    for task in tasks:
+        for row in tables[task]:
+            span = -1.0 if row["decades"] is None else row["decades"]
+            least[row["arm"]] = min(least.get(row["arm"], np.inf), span)
+    wide = [arm for arm, span in least.items() if span >= WIDE]
+    from_egdd = [arm for arm in wide if arm in EGDD]
+    others = [arm for arm in wide if arm not in EGDD]
+    egdd = f"Of EGDD, {_listed(from_egdd)}" if from_egdd else "No setting of EGDD"
+    other = _listed(others) if others else "none"
+    return (
+        f"{egdd} stays within 5% of the best tuned rate over three decades on every task; "
+        f"of the others: {other}. Fewest decades on a task: {_spans(least)}."
+    )
+
+
+def _listed(arms: Sequence[str]) -> str:
+    return " and ".join(f"`{arm}`" for arm in arms)
+
+
+def _spans(least: Mapping[str, float]) -> str:
+    shown = []
+    for arm, span in least.items():
+        shown.append(f"`{arm}` {'none' if span < 0 else f'{span:g}'}")
+    return ", ".join(shown)
+
+
 def draw(tables: JsonObject, path: Path) -> None:
-    """Plot held-out NLL by learning rate, a line for each arm."""
+    """Plot held-out NLL relative to the best by start, a line for each arm."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axes, task in zip(figure.subplots(1, 2), GRID_TASKS, strict=True):
-        best = float("inf")
+    tasks = [task for task in GRID_TASKS if task in tables]
+    figure = Figure(figsize=(5 * len(tasks), 4.5), layout="constrained")
+    all_axes = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for task, axes in zip(tasks, all_axes, strict=True):
         for row in tables[task]:
-            nll_nats = {float(lr): nll for lr, nll in row["nll_nats"].items() if nll is not None}
-            axes.plot(list(nll_nats), list(nll_nats.values()), marker="o", label=row["arm"])
-            best = min([best, *nll_nats.values()])
-        axes.axhline(NEAR * best, color="grey", linestyle=":")
+            ratios = {float(start): r for start, r in row["to_best"].items() if r is not None}
+            style = "--" if row["arm"] in TUNED else "-"
+            axes.plot(list(ratios), list(ratios.values()), style, marker="o", label=row["arm"])
+        axes.axhline(NEAR, color="grey", linestyle=":")
         axes.set(
             xscale="log",
-            xlabel="learning rate",
-            ylabel=f"held-out NLL, nats ({task})",
-            ylim=(0.95 * best, 1.8 * best),
+            xlabel="start: learning rate, or d0",
+            ylabel="held-out NLL / best tuned",
+            title=task,
+            ylim=(0.9, 2.0),
         )
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
+    all_axes[-1].legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def parse() -> argparse.Namespace:
@@ -171,42 +290,54 @@ def parse() -> argparse.Namespace:
         "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the tables")
+    parser.add_argument("--figure", type=Path, help="a PNG file for the figure")
     parser.add_argument(
-        "--text-steps", type=int, default=150, help="updates of 1,024 padded tokens"
+        "--tasks", nargs="+", choices=(*GRID_TASKS, SHIFT_TASK), default=(*GRID_TASKS, SHIFT_TASK)
     )
+    parser.add_argument("--text-steps", type=int, default=200, help="updates of 512 padded tokens")
+    parser.add_argument("--digit-steps", type=int, default=800, help="updates of 50 digits")
+    parser.add_argument("--table-steps", type=int, default=800, help="updates of 50 rows")
     parser.add_argument(
-        "--digit-steps",
+        "--shift-steps",
         type=int,
-        default=600,
+        default=400,
         help="updates of 50 digits, before the shift and again after it",
     )
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="seeds of the shift; the grids have one"
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, of one thread each")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of a start that competes")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Run the study with the options of the command line."""
-    options = parse()
+def main(options: argparse.Namespace) -> JsonObject:
+    """Train every run that is not finished; return the tables of the tasks."""
     prepare_corpus(options.out / "corpus")
-    all_rates = dict.fromkeys(ARMS, RATES)
     results: dict[str, JsonObject] = {}
-    for task in reversed(GRID_TASKS):
-        results |= run_all(jobs(options, task, all_rates, [0]), options.jobs)
-    tables: JsonObject = {task: grid(results, task) for task in GRID_TASKS}
-
-    best_rates = {}
-    for row in tables["digits"]:
-        best_rates[row["arm"]] = [row["best_lr"]] if row["best_lr"] else []
-    shift_jobs = jobs(options, SHIFT_TASK, best_rates, range(options.seeds))
-    run_all(shift_jobs, options.jobs)
-    tables[SHIFT_TASK] = recovery(options, shift_jobs)
-    tables["steps"] = {"text": options.text_steps, "digits": options.digit_steps}
-    draw(tables, options.out / "step_size.png")
-    report("step_size", tables, options.results, kind="study")
+    tables: JsonObject = {}
+    for task in GRID_TASKS:
+        needs = task in options.tasks or (task == "digits" and SHIFT_TASK in options.tasks)
+        if needs:
+            results |= train_grid(options, task)
+            tables[task] = grid(results, task, range(options.seeds))
+    if SHIFT_TASK in options.tasks:
+        shift_jobs = []
+        for row in tables["digits"]:
+            if row["best_start"] is not None:
+                for seed in range(options.seeds):
+                    shift_jobs.append(job(options, SHIFT_TASK, row["arm"], row["best_start"], seed))
+        results |= run_here(shift_jobs)
+        tables[SHIFT_TASK] = recovery(options, shift_jobs)
+    tables["steps"] = {task: TASKS[task].steps(options) for task in options.tasks}
+    seconds = [run["processor_seconds"] for run in finished(results).values()]
+    tables["processor_minutes"] = sum(seconds) / 60
+    return tables
 
 
 if __name__ == "__main__":
-    main()
+    arguments = parse()
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"step_size: needs pip install {' '.join(missing)}", file=sys.stderr)
+        sys.exit(2)
+    study = main(arguments)
+    report("step_size", study, arguments.results, kind="study")
+    if arguments.figure is not None:
+        draw(study, arguments.figure)

@@ -26,37 +26,20 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from experiments.benchmarks.harness import report
-from experiments.data.texts import BUILT_IN, texts_of
 from experiments.studies.harness import Job, Results, finished, paired, run_here, spread
-from experiments.text.task import TextObjective, TextTask
+from experiments.studies.small_texts import prepare_corpus, small_text_task
+from experiments.text.task import TextTask
 from experiments.training.loop import fit_task
 from experiments.training.run_folder import Run
 from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject, write_json
 from univae.optim.second_moments import SECOND_MOMENTS
-from univae.text.corpus import Corpus, split
-from univae.text.tokenizers import train_tokenizer
-from univae.vae.model import UniVAE, UniVAEConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-VOCABULARY = 1024
-# No batch normalisation of the means: its statistics would be those of a micro-batch, which may
-# have one text.
-SHAPE = UniVAEConfig(
-    VOCABULARY,
-    width=64,
-    heads=2,
-    layers=2,
-    latent_layers=1,
-    latent_width=16,
-    max_length=64,
-    word_dropout=0.4,
-)
 BATCH = 1024  # padded tokens in an update of the first table
-HELD_OUT = 256  # texts
 WINDOW = 16  # of the second table
 BETAS = {"beta1": 0.9, "beta2": 0.98}
 
@@ -124,30 +107,13 @@ def train(config: Config) -> JsonObject:
     start = time.process_time()
     folder = Run.create(config.out, dataclasses.asdict(config))
     reseed(config.seed, "weights")
-    corpus = Corpus.open(config.shared)
-    indices, held_out = split(len(corpus), 0.05, 0)
-    objective = TextObjective(batch_tokens=config.batch_tokens, validation_samples=4)
-    task = TextTask(
-        UniVAE(SHAPE),
-        objective,
-        config.seed,
-        (corpus, indices),
-        corpus.gather(held_out[:HELD_OUT]),
-    )
+    task = small_text_task(config.shared, config.batch_tokens, config.seed)
     if config.texts:
         task = FixedSizeTask(task, config.texts)
     result = fit_task(task, config, folder)
     result["processor_seconds"] = time.process_time() - start
     write_json(config.out / "DONE", result)
     return result
-
-
-def prepare_corpus(folder: Path) -> None:
-    """Tokenise ``python-docs`` into ``folder``, where this is not done."""
-    if not (folder / "DONE").exists():
-        tokenizer = train_tokenizer("bpe", texts_of(BUILT_IN), VOCABULARY)
-        Corpus.build(texts_of(BUILT_IN), tokenizer, folder, max_length=SHAPE.max_length)
-        (folder / "DONE").touch()
 
 
 def accumulation_arms(window: int) -> Mapping[str, JsonObject]:
