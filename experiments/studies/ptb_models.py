@@ -22,6 +22,7 @@ from torch.distributions.constraints import Constraint
 from experiments.evaluation.latent_model import measure
 from univae.attention.adaptive_head import SOFTMAXES
 from univae.attention.rotary import phases
+from univae.attention.target_log_prob import target_log_prob
 from univae.attention.transformer import Block, Embedding, initialise
 from univae.attention.variant import Variant
 from univae.checkpoint import JsonObject
@@ -30,7 +31,6 @@ from univae.text.padding import trimmed
 from univae.text.special import PAD, START
 from univae.vae.config import UniVAEConfig
 from univae.vae.kl_weight import Elbo
-from univae.vae.likelihood import text_log_prob
 from univae.vae.model import UniVAE
 from univae.vae.streams import Streams
 
@@ -173,12 +173,18 @@ class Peer(nn.Module):
             lead = torch.broadcast_shapes(z.shape[:-1], ids.shape[:1])
             latents = z.expand(*lead, z.shape[-1]).flatten(0, -2)
             inputs = _with_start(ids)[:, :-1].expand(*lead, -1).flatten(0, -2)
-            logits = self.vae.decoder(
+            rows = self.vae.decoder(
                 inputs,
                 prepend_embeds=self.vae.from_latent_to_prepend_token(latents),
-                excise_prepend_embeds=True,
-            )
-            return text_log_prob(logits.unflatten(0, lead), ids)
+                return_embeddings=True,
+            )[:, 1:]
+            targets = ids.expand(*lead, -1).flatten(0, -2)
+            real = targets != PAD
+            table = self.vae.decoder.to_logits.weight
+            bias = table.new_zeros(len(table))
+            tokens = target_log_prob(rows[real], table, bias, targets[real])
+            log_probs = tokens.new_zeros(targets.shape).masked_scatter(real, tokens)
+            return log_probs.sum(-1).unflatten(0, lead)
 
         return Conditional(z.shape[:-1], log_prob)
 

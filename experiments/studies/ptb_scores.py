@@ -35,7 +35,7 @@ from univae.vae.trained import TrainedText
 __all__ = ["Config", "Scored", "open_scored", "score", "test_texts", "totals"]
 
 BLOCK = 100  # texts scored between two files
-POSITIONS = 4096  # tokens decoded at once: bounds the memory
+POSITIONS = 8192  # tokens decoded at once: bounds the memory
 COMPARED = 128  # texts of the mutual information, at most log 128 = 4.85 nats
 TOKENS = 78_669 / 3_761 + 1  # of a test text: its words and one end token
 COLUMNS = ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")
