@@ -1,6 +1,7 @@
 """The study of step sizes: its grid, its decades, its verdict, and validation at other weights."""
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def results(task: str, wide: str = "") -> dict[str, JsonObject]:
     for arm in ARMS:
         slope = 0.2 if arm == wide else 20.0
         for start in RATES:
-            nll_nats = 100 + slope * abs(np.log10(start / 1e-3))
+            nll_nats = 100 + slope * abs(math.log10(start / 1e-3))
             runs[f"{task}|{arm}|{start:g}|0"] = {"nll_nats": nll_nats}
         runs[f"{task}|{arm}|0.001|0"] = {"nll_nats": 99.0}
         runs[f"{task}|{arm}|0.001|1"] = {"nll_nats": 101.0}
