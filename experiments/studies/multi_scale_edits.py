@@ -18,6 +18,7 @@ from experiments.studies.multi_scale_measures import (
     verdict,
 )
 from univae.checkpoint import JsonObject
+from univae.errors import InputError
 from univae.vae.trained import TrainedText
 
 __all__ = ["SCALES", "SOURCES", "layer_sets", "low_layers", "measure"]
@@ -27,7 +28,6 @@ SHORT = 12  # words of the texts whose reconstruction is reported apart
 SCALES = (1.0, 2.0)  # of attribute vectors
 EXAMPLES = 1000  # most training texts on either side of an attribute vector
 FEWEST = 20  # texts on either side, and held-out texts, of an attribute
-SHOWN = 3  # texts with their edits in the results
 
 
 def low_layers(layers: int) -> tuple[int, ...]:
@@ -86,7 +86,11 @@ def measure(
 
 
 def reconstruction(language: Language, texts: Sequence[str], decoded: Sequence[str]) -> JsonObject:
-    """Return the shares of texts that are decoded exactly, and of words that are kept."""
+    """Return the shares of texts that are decoded exactly, and of words that are kept.
+
+    Raises:
+        InputError: no text has 12 words or fewer.
+    """
     exact = np.array([a == b for a, b in zip(texts, decoded, strict=True)], float)
     lengths = np.array([len(language.words(text)) for text in texts])
     kept = []
@@ -94,9 +98,11 @@ def reconstruction(language: Language, texts: Sequence[str], decoded: Sequence[s
         kept.append(content_kept(Counter(language.words(a)), Counter(language.words(b))))
     by_length = {str(n): float(exact[lengths == n].mean()) for n in np.unique(lengths)}
     short = exact[lengths <= SHORT]
+    if not len(short):
+        raise InputError(f"none of {len(texts)} held-out texts has {SHORT} words or fewer")
     return {
         "exact": interval(exact),
-        "exact_short": interval(short) if len(short) else None,
+        "exact_short": interval(short),
         "exact_by_length": by_length,
         "words_kept": interval(np.array(kept)),
     }
@@ -186,11 +192,12 @@ def difference(low: Mapping[str, np.ndarray], top: Mapping[str, np.ndarray]) -> 
     content = interval(low["content"] - top["content"])
     pattern = interval(low["pattern"] - top["pattern"])
     contrasts = [kept["content_above_chance"] - kept["pattern_above_chance"] for kept in (low, top)]
+    contrast = interval(contrasts[0] - contrasts[1])
     return {
         "content": content,
         "pattern": pattern,
-        "content_minus_pattern": interval(contrasts[0] - contrasts[1]),
-        "verdict": verdict(content, pattern),
+        "content_minus_pattern": contrast,
+        "verdict": verdict(content, pattern, contrast),
     }
 
 

@@ -196,14 +196,14 @@ def interval(values: np.ndarray, seed: int = 0) -> JsonObject:
     return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
 
 
-def verdict(content: JsonObject, pattern: JsonObject) -> str:
+def verdict(content: JsonObject, pattern: JsonObject, contrast: JsonObject) -> str:
     """Return what intervals of "kept with low layers drawn anew, minus with the top one" say.
 
-    The claim is that content is kept more and the pattern less. It is ``confirmed`` where both
-    intervals say so, ``refuted`` where one says the opposite, and otherwise ``neither``.
+    The claim is that content is kept more and the pattern less. It is ``confirmed`` where the
+    intervals of both say so, ``refuted`` where that of ``contrast``, content minus pattern, both
+    above chance, is negative, and otherwise ``neither``. Shares by themselves do not refute it: a
+    layer that changes less keeps more of both.
     """
     if content["low"] > 0 and pattern["high"] < 0:
         return "confirmed"
-    if content["high"] < 0 or pattern["low"] > 0:
-        return "refuted"
-    return "neither"
+    return "refuted" if contrast["high"] < 0 else "neither"

@@ -12,7 +12,7 @@ import torch
 from experiments.studies import harness, multi_scale
 from experiments.studies.multi_scale import main, over_seeds
 from experiments.studies.multi_scale_corpus import Corpus, lines_of, tokenizer_of
-from experiments.studies.multi_scale_edits import difference, layer_sets
+from experiments.studies.multi_scale_edits import difference, layer_sets, reconstruction
 from experiments.studies.multi_scale_measures import (
     LANGUAGES,
     above_chance,
@@ -23,7 +23,7 @@ from experiments.studies.multi_scale_measures import (
     pattern_kept,
     verdict,
 )
-from experiments.studies.multi_scale_tables import draw, markdown
+from experiments.studies.multi_scale_tables import _claim, draw, markdown
 from univae.errors import InputError
 
 ENGLISH = LANGUAGES["words"]
@@ -127,20 +127,48 @@ def test_an_interval_has_the_width_of_the_standard_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "pattern", "expected"),
+    ("content", "pattern", "contrast", "expected"),
     [
-        ((0.1, 0.2), (-0.2, -0.1), "confirmed"),
-        ((0.1, 0.2), (-0.2, 0.1), "neither"),
-        ((0.1, 0.2), (0.1, 0.2), "refuted"),
-        ((-0.2, -0.1), (-0.2, -0.1), "refuted"),
-        ((-0.1, 0.1), (-0.1, 0.1), "neither"),
+        ((0.1, 0.2), (-0.2, -0.1), (0.2, 0.4), "confirmed"),
+        ((0.1, 0.2), (-0.2, 0.1), (0.1, 0.4), "neither"),
+        ((-0.2, -0.1), (0.1, 0.2), (-0.4, -0.2), "refuted"),
+        # the top layer changes less of both, in proportion
+        ((-0.2, -0.1), (-0.2, -0.1), (-0.1, 0.1), "neither"),
+        ((-0.3, -0.2), (-0.2, -0.1), (-0.2, -0.1), "refuted"),
     ],
 )
 def test_verdicts(
-    content: tuple[float, float], pattern: tuple[float, float], expected: str
+    content: tuple[float, float],
+    pattern: tuple[float, float],
+    contrast: tuple[float, float],
+    expected: str,
 ) -> None:
-    bounds = [dict(zip(("low", "high"), pair, strict=True)) for pair in (content, pattern)]
+    bounds = []
+    for pair in (content, pattern, contrast):
+        bounds.append(dict(zip(("low", "high"), pair, strict=True)))
     assert verdict(*bounds) == expected
+
+
+def test_layers_that_change_all_and_nothing_are_no_contrast() -> None:
+    ones = np.ones(50)
+    kept = ("content", "pattern", "content_above_chance", "pattern_above_chance")
+    result = difference(dict.fromkeys(kept, 0 * ones), dict.fromkeys(kept, ones))
+    assert result["content"]["mean"] == result["pattern"]["mean"] == -1
+    assert result["content_minus_pattern"]["mean"] == 0
+    assert result["verdict"] == "neither"
+
+
+def test_models_that_do_not_reconstruct_test_no_claim() -> None:
+    texts = ["a man sits", "a dog runs in the park"]
+    one = reconstruction(ENGLISH, texts, [texts[0], "a dog sits"])
+    assert one["exact_by_length"] == {"3": 1, "6": 0}
+    assert one["exact_short"]["mean"] == 0.5
+    # a dog sits, of a dog runs in the park: two words of three and of six
+    assert one["words_kept"]["mean"] == pytest.approx((1 + 2 * 2 / 9) / 2)
+    assert _claim("confirmed", one) == "not tested (confirmed)"
+    assert _claim("confirmed", reconstruction(ENGLISH, texts, texts)) == "confirmed"
+    with pytest.raises(InputError, match="none of 1 held-out texts has 12 words or fewer"):
+        reconstruction(ENGLISH, ["a " * 13], ["a"])
 
 
 def test_low_layers_that_keep_content_and_top_ones_that_keep_patterns_confirm_the_claim() -> None:
@@ -217,7 +245,7 @@ def test_models_of_a_few_steps_are_measured(
     stored = json.loads((tmp_path / "results.json").read_text())["results"]
     lines = markdown(stored).splitlines()
     assert lines[0].startswith("| captions | drawn from | exact |")
-    assert lines[2].endswith(f" {arm['contrast']['prior']['verdict']} |")
+    assert lines[2].endswith(f"({arm['contrast']['prior']['verdict']}) |")
     draw(stored["table"], tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
