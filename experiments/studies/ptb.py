@@ -10,7 +10,8 @@ schedule, and is scored on the same test sentences; a sentence is its words and 
     peer_bound  the same with the weight of KL of a bound, where its own loss has that times 22
 
 The likelihood of VAEs is importance-sampled, with samples from their posteriors; that of the
-language model is exact. Perplexities are per word or end token, of which a sentence has 21.917.
+language model is exact. Perplexities are per word or end token of the sentences that were
+scored; all test sentences have 21.917 each.
 What share of a step the output head takes is measured by ``python -m
 experiments.benchmarks.roofline``.
 

@@ -37,7 +37,6 @@ __all__ = ["Config", "Scored", "open_scored", "score", "test_texts", "totals"]
 BLOCK = 100  # texts scored between two files
 POSITIONS = 8192  # tokens decoded at once: bounds the memory
 COMPARED = 128  # texts of the mutual information, at most log 128 = 4.85 nats
-TOKENS = 78_669 / 3_761 + 1  # of a test text: its words and one end token
 COLUMNS = ("log_likelihood", "elbo", "standard_error", "effective_samples", "khat")
 
 Columns: TypeAlias = dict[str, list[float]]
@@ -126,7 +125,7 @@ def score(config: Config) -> JsonObject:
             columns.setdefault(name, []).extend(math.nan if v is None else v for v in values)
 
     result = {
-        **totals(columns, config.samples),
+        **totals(columns, config.samples, _tokens(texts)),
         **_use(scored, texts, config.seed),
         "parameters": scored.parameters,
         "scoring_minutes": seconds / 60,
@@ -135,10 +134,11 @@ def score(config: Config) -> JsonObject:
     return result
 
 
-def totals(columns: Mapping[str, Sequence[float]], samples: int) -> JsonObject:
+def totals(columns: Mapping[str, Sequence[float]], samples: int, tokens: float) -> JsonObject:
     """Return means over texts in nats from the columns of their scores.
 
-    Those of a language model are exact: ``khat`` is not among its columns.
+    Those of a language model are exact: ``khat`` is not among its columns. ``tokens`` is the mean
+    number of tokens of these texts, whose perplexity is per token.
     """
     log_likelihood = torch.tensor(columns["log_likelihood"], dtype=torch.float64)
     count = len(log_likelihood)
@@ -147,7 +147,8 @@ def totals(columns: Mapping[str, Sequence[float]], samples: int) -> JsonObject:
         "texts": count,
         "nll_nats": nll,
         "nll_standard_error": (log_likelihood.std() / math.sqrt(count)).item(),
-        "perplexity_per_token": perplexity(nll, TOKENS),
+        "tokens_per_text": tokens,
+        "perplexity_per_token": perplexity(nll, tokens),
     }
     if "khat" not in columns:
         return result
@@ -160,6 +161,11 @@ def totals(columns: Mapping[str, Sequence[float]], samples: int) -> JsonObject:
         "effective_samples_median": column["effective_samples"].median().item(),
         **KhatShares.of(column["khat"], samples).to_json(),
     }
+
+
+def _tokens(texts: Sequence[str]) -> float:
+    """Return the mean number of tokens of a text: its words and one end token."""
+    return sum(len(text.split()) + 1 for text in texts) / len(texts)
 
 
 def _columns(scored: Scored, texts: Sequence[str], config: Config) -> Columns:

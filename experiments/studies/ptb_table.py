@@ -22,6 +22,7 @@ PUBLISHED = {"Transformer VAE, texar": 101.46, "LSTM VAE, texar": 102.06}
 BARS = {"nll_nats": 103.0, "kl_sum_nats": 5.0, "mutual_information_nats": 3.0}
 MEASURES = (
     "nll_nats",
+    "tokens_per_text",
     "perplexity_per_token",
     "minus_elbo_nats",
     "kl_sum_nats",
