@@ -97,6 +97,11 @@ def _require_ready(folder: Run, config: Config) -> None:
 
     With ``--again`` an unfinished one is deleted.
     """
+    if not folder.has_checkpoint(LAST):
+        raise InputError(
+            f"{folder.path} holds weights without the state of a training; "
+            "train on with --from, which calibrates"
+        )
     state = read_json(folder.checkpoint(LAST) / "state.json")
     if not state["complete"]:
         raise InputError(

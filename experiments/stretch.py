@@ -14,10 +14,10 @@ from experiments.data.outputs import Output
 from experiments.kinds import row_of_kind
 from univae.attention.stretching import stretched
 from univae.checkpoint import JsonObject, write_json
-from univae.checksums import write_checksums
+from univae.checksums import WEIGHTS, read_unchanged, write_checksums
 from univae.exported import require_folder
 from univae.rules import Rule, check
-from univae.run_folder import BEST, RunFolder
+from univae.run_folder import BEST, STRETCHED, TRAINED_LENGTH, RunFolder
 from univae.sentence.trained import TrainedSimilar, similar_config
 from univae.text.run_tokenizer import open_tokenizer
 from univae.trained import Trained
@@ -32,7 +32,8 @@ MODELS: Mapping[type[Trained], Callable[[Mapping[str, Any], int], Any]] = {
     TrainedText: model_config,
 }
 CHANGED = ("max_length", "rotary_base", "scale", "scale_base")
-COPIED = ("environment.json", "tokenizer.json", "data.json")
+COPIED = ("environment.json", "tokenizer.json")
+OF_CHECKPOINT = (WEIGHTS, "state.json")
 UNTRAINED = (
     "likelihoods and vectors of this run are those of another model than the run it was made from, "
     "also for short texts; train on with --from, or measure it before you rely on it"
@@ -70,19 +71,36 @@ def main(config: Config) -> JsonObject:
     source = RunFolder.open(config.run)
     model = stretched(shape(source.config, open_tokenizer(source).vocab_size), config.length)
     changed = {name: getattr(model, name) for name in CHANGED}
+    options = {**source.config, **changed, "out": str(config.out.absolute())}
+    if options.get("batch_tokens", config.length) < config.length:  # a batch holds one text
+        options["batch_tokens"] = config.length
+    record = source.data_record()
+    trained = record.get(STRETCHED, {TRAINED_LENGTH: source.config["max_length"]})
     with out.folder() as folder:
-        write_json(folder / "config.json", {**source.config, **changed})
+        write_json(folder / "config.json", options)
+        write_json(folder / "data.json", {**record, STRETCHED: trained})
         for name in COPIED:
             if (source.path / name).exists():
                 shutil.copyfile(source.path / name, folder / name)
         weights = folder / "checkpoints" / BEST
-        shutil.copytree(source.checkpoint(BEST), weights)
+        weights.mkdir(parents=True)
+        _copy_checkpoint(source, weights)
         write_checksums(weights, folder)
         result = {"run": str(config.out), "stretched_from": str(config.run), **changed}
-        notes = [UNTRAINED]
+        notes = [*source.notes, UNTRAINED]
         write_json(folder / "DONE", with_notes(result, notes))
     print_notes(notes)
     return with_notes(result, notes)
+
+
+def _copy_checkpoint(source: RunFolder, to: Path) -> None:
+    """Copy weights and position of the best checkpoint, compared with their digests."""
+
+    def copy() -> None:
+        for name in OF_CHECKPOINT:
+            shutil.copyfile(source.checkpoint(BEST) / name, to / name)
+
+    read_unchanged(lambda: [source.checkpoint(BEST)], source.path, copy)
 
 
 if __name__ == "__main__":

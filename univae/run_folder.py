@@ -33,6 +33,8 @@ __all__ = [
 # that helped, and the best before its calibration.
 LAST = "last"
 BEST = "best"
+STRETCHED = "stretched"  # entry of data.json of a run that reads longer texts than its training
+TRAINED_LENGTH = "trained_length"
 UNCALIBRATED = "uncalibrated"
 
 CALIBRATION = "calibration"  # the run of a calibration, a folder in the run that it calibrates
@@ -146,6 +148,18 @@ class RunFolder:
         if not names:
             return ": its training stopped before the first was saved"
         return f"; give one that it holds: {', '.join(names)}"
+
+    def trained_length(self) -> int | None:
+        """Return the most tokens of a training text, where ``univae stretch`` wrote the run.
+
+        Raises:
+            InputError: ``data.json`` is damaged.
+        """
+        length = self.data_record().get(STRETCHED, {}).get(TRAINED_LENGTH)
+        if length is not None and type(length) is not int:
+            path = self.path / "data.json"
+            raise InputError(f"{path}: {TRAINED_LENGTH} must be a whole number; got {length!r}")
+        return length
 
     def data_record(self) -> JsonObject:
         """Return ``data.json``; empty for a run of version 0.1.0, which has none.

@@ -135,6 +135,7 @@ def _machine(machine: dict[str, Any]) -> str:
 # File of results of a study, and comment on a page -> its tables in Markdown.
 STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
     "lengths": lengths.markdown,
+    "lengths_chinese": lengths.markdown,
     "longer_texts": longer_texts.markdown,
     "multi_scale": multi_scale_tables.markdown,
     "ptb": ptb_table.markdown,

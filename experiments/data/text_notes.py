@@ -93,17 +93,17 @@ def longer_notes(
     count: int,
     max_length: int,
     *,
-    written: bool = False,
+    decoded: int = 0,
 ) -> list[str]:
     """Return a note on how many texts are longer than all texts of a text VAE's training set.
 
-    The model reads them whole; with ``written``, the texts that it decodes end at ``max_length``
-    tokens.
+    The model reads them whole; ``decoded`` is the most tokens of the texts that it decodes, 0 where
+    it decodes none.
     """
     if not longer:
         return []
     subject = f"{_texts(longer, count)} {_have(longer)} more than max_length={max_length} tokens"
-    limit = f"decoded texts end at {max_length} tokens" if written else "nothing was cut"
+    limit = f"decoded texts end at {decoded} tokens" if decoded else "nothing was cut"
     return [
         f"{source}: {subject}, more than the model was trained on; {limit}, and the model "
         "extrapolates"

@@ -79,7 +79,7 @@ class LanguageModel(nn.Module):
         dropout = config.attention_dropout if self.training else 0.0
         streams = Streams(scale=config.scale, base=config.scale_base, dropout=dropout)
         positions = torch.arange(ids.shape[1], device=ids.device)
-        phase = phases(positions, config.width // config.heads)[None]
+        phase = phases(positions, config.width // config.heads, config.rotary_base)[None]
         x = self.embedding.decoder_rows(_with_start(ids)[:, :-1])
         for block in self.blocks:
             x = block(x, phase, streams.decoder)

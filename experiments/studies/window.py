@@ -210,13 +210,20 @@ def gaps(results: Results, settings: Sequence[Setting], seeds: Sequence[int]) ->
                 differences = []
                 for seed in seeds:
                     suffix = f"k{window}-lr{lr:g}-seed{seed}"
-                    value = measure.sign * results[f"{arm}-{suffix}"][measure.name]
-                    reference = measure.sign * results[f"{REFERENCE}-{suffix}"][measure.name]
+                    names = [f"{arm}-{suffix}", f"{REFERENCE}-{suffix}"]
+                    if not all(measure.name in results[name] for name in names):
+                        row["failed"] = row.get("failed", 0) + 1
+                        continue
+                    value, reference = (
+                        measure.sign * results[name][measure.name] for name in names
+                    )
                     values.append(value)
                     differences.append(value - reference)
-                row[measure.label] = spread(values)
-                row[f"{measure.label}_gap"] = paired(differences)
-            rows.append(row)
+                if values:
+                    row[measure.label] = spread(values)
+                    row[f"{measure.label}_gap"] = paired(differences)
+            if MEASURES[0].label in row:
+                rows.append(row)
     return rows
 
 

@@ -25,11 +25,11 @@ def text_notes(
 
 def text_tally(run: TrainedText, texts: Sequence[str]) -> Tally:
     """Return the counts of texts that :func:`notes_of_tally` takes; ``cut`` are those longer."""
-    max_length = run.model.config.max_length
+    length = run.trained_length
     return Tally(
         texts=len(texts),
         # the end token makes a text one token longer
-        cut=sum(len(ids) >= max_length for ids in run.tokenizer.encode_batch(texts)),
+        cut=sum(len(ids) >= length for ids in run.tokenizer.encode_batch(texts)),
         words=sum(len(text.split()) for text in texts),
         unknown_words=sum(map(run.tokenizer.unknown, texts)),
     )
@@ -39,6 +39,6 @@ def notes_of_tally(
     run: TrainedText, source: str, tally: Tally, *, written: bool = False
 ) -> list[str]:
     """Return :func:`text_notes` of any number of texts by their counts."""
-    max_length = run.model.config.max_length
-    notes = longer_notes(source, tally.cut, tally.texts, max_length, written=written)
+    decoded = run.model.config.max_length if written else 0
+    notes = longer_notes(source, tally.cut, tally.texts, run.trained_length, decoded=decoded)
     return [*notes, *unknown_notes(source, tally.unknown_words, tally.words)]

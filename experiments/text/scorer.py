@@ -142,9 +142,9 @@ class TextScorer:
         """Return notes on long texts, unknown words, and white space that tokens leave out."""
         source = self.task.data
         sizes = _sizes(rows)
-        max_length = self.run.model.config.max_length
-        longer = int((rows.column("tokens") > max_length).sum())
-        notes = longer_notes(source, longer, len(rows), max_length)
+        trained = self.run.trained_length
+        longer = int((rows.column("tokens") > trained).sum())
+        notes = longer_notes(source, longer, len(rows), trained)
         notes += unknown_notes(source, sizes["unknown_words"], sizes["words"], meaning=UNKNOWN)
         if self._respaced:
             notes.append(

@@ -37,6 +37,7 @@ from univae.checkpoint import (
     write_json,
 )
 from univae.checksums import read_unchanged, require_unchanged
+from univae.errors import InputError
 from univae.optim.ema import EMA
 from univae.rules import reading
 from univae.run_folder import LAST, RunFolder
@@ -66,6 +67,11 @@ class Checkpoints(Generic[Item]):
         self.module = steps.task.module
         self.state = State(processes=steps.world.size)
         folder = existing_folder(run.path / "checkpoints" / LAST) if settings.resume else None
+        if settings.resume and folder is None and (run.path / "DONE").exists():
+            raise InputError(
+                f"{run.path} holds weights without the state of a training, which --resume needs; "
+                "train on with --from and a new --out"
+            )
         origin = _origin(run) if folder is None else None
         if origin is not None:
             training = self._load_initial(origin)

@@ -38,8 +38,8 @@ def stretched(config: Config, length: int) -> Config:
 
     Rotary positions are stretched by the ratio of the lengths, see
     :func:`univae.attention.rotary.stretched_base`. Scores of rows that see more than ``max_length``
-    keys grow with :math:`\ln n` (``log_n_clip``), unless the model was trained with a scale of its
-    own. The model is another one: also its likelihoods of short texts change.
+    keys grow with :math:`\ln n` (``log_n_clip``), unless the model was trained with ``log_n``. The
+    model is another one: also its likelihoods of short texts change.
 
     Raises:
         InputError: ``length`` is not above ``max_length``, or heads have two features.
@@ -60,6 +60,8 @@ def stretched(config: Config, length: int) -> Config:
     factor = length / config.max_length
     base = stretched_base(config.rotary_base, config.width // config.heads, factor)
     longer = replace(config, max_length=length, rotary_base=base)
-    if config.scale == "sqrt":
+    if config.scale == "sqrt" or (
+        config.scale == "log_n_clip" and config.scale_base > config.max_length
+    ):
         longer = replace(longer, scale="log_n_clip", scale_base=config.max_length)
     return longer

@@ -201,9 +201,9 @@ class AccumulatedAdamW(Windowed):
         else:
             super()._change(group, block, change, length, scratch)
 
-    def reduced(self, group: Group) -> list[str]:
+    def _reduced(self, group: Group) -> list[str]:
         """Return the averages that differ between processes inside a window."""
-        return ["exp_avg"] if self._sums(group) else super().reduced(group)
+        return ["exp_avg"] if self._sums(group) else super()._reduced(group)
 
     def _open(self, group: Group, state: State) -> None:
         if self._sums(group):
@@ -236,7 +236,7 @@ class AccumulatedAdamW(Windowed):
             super()._rescale(group, block, change, length)
             return
         beta1, _ = group["betas"]
-        share = self.share(group, change, length, has_past=change.step > 1 and beta1 > 0)
+        share = self._share(group, change, length, has_past=change.step > 1 and beta1 > 0)
         if share != 1:
             torch._foreach_div_(block.averages["exp_avg"], share)
 

@@ -77,7 +77,8 @@ def accumulate_in_backward(optimizer: Windowed, processes: SupportsIndex = 1) ->
     ``processes`` > 1, each folds its local gradients and the averages are averaged over torch's
     default process group once a window; if the model is wrapped for distributed training, stay
     inside its ``no_sync()``. First moments are then exactly those of one process with the window
-    :math:`k W`, and second moments are means of :math:`k W` squares.
+    :math:`k W`; second moments are means of :math:`k W` squares, or with ``"summed"`` the square of
+    one mean.
 
     Raises:
         InputError: ``processes`` is not an integer of 1 or more.

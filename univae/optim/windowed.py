@@ -169,7 +169,7 @@ class Windowed(Base):
         """Return the decay of every average in a parameter's state, by name."""
         raise NotImplementedError
 
-    def reduced(self, group: Group) -> list[str]:
+    def _reduced(self, group: Group) -> list[str]:
         """Return the averages that differ between processes inside a window."""
         return list(self.decays(group))
 
@@ -234,7 +234,7 @@ class Windowed(Base):
         if self.processes > 1:
             states = [self.begin(group, p) for p in group["params"]]
             opened = functools.partial(self._open, group)
-            average_states(states, self.reduced(group), opened, self.processes)
+            average_states(states, self._reduced(group), opened, self.processes)
         scratch = Scratch()
         for chunk in cache_chunks(group["params"]):
             self._update(group, chunk, {}, length, scratch)
@@ -302,12 +302,12 @@ class Windowed(Base):
         """Bring averages of fewer gradients to the weight of a full window."""
         step = change.step
         for name, beta in self.decays(group).items():
-            share = self.share(group, change, length, has_past=step > 1 and beta > 0)
+            share = self._share(group, change, length, has_past=step > 1 and beta > 0)
             if share != 1:
                 weight = beta * (1 - beta ** (step - 1)) + (1 - beta) * share
                 torch._foreach_mul_(block.averages[name], (1 - beta**step) / weight)
 
-    def share(self, group: Group, change: Change, length: int, *, has_past: bool) -> float:
+    def _share(self, group: Group, change: Change, length: int, *, has_past: bool) -> float:
         """Return the share of a full window that the mean gradient is of.
 
         Skipped gradients count as zeros beside a past, which a factor for them would scale.

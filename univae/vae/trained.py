@@ -88,6 +88,11 @@ class TrainedText(Trained):
         """
         return self.modes(as_texts(texts, "encode")).float().cpu().numpy()
 
+    @property
+    def trained_length(self) -> int:
+        """The most tokens of a training text, its end token included."""
+        return self.folder.trained_length() or self.model.config.max_length
+
     @torch.inference_mode()
     def modes(self, texts: Sequence[str]) -> Tensor:
         """Return the codes (N, S, d): each layer's posterior mode given the modes before it."""
@@ -209,7 +214,7 @@ class TrainedText(Trained):
             batches=text_batches(self, texts, latents),
             sizes=text_sizes(self.tokenizer, texts),
             unit="text",
-            max_length=self.model.config.max_length,
+            max_length=self.trained_length,
         )
 
 

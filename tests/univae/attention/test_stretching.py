@@ -47,6 +47,8 @@ def test_the_base_is_that_of_the_formula_and_a_scale_of_training_stays() -> None
     assert (config.scale, config.scale_base) == ("log_n_clip", 8)
     trained = stretched(UniVAEConfig(20, scale="log_n", scale_base=64, **SHAPE), 24)
     assert (trained.scale, trained.scale_base) == ("log_n", 64)
+    clipped = stretched(UniVAEConfig(20, scale="log_n_clip", **SHAPE), 24)
+    assert (clipped.scale, clipped.scale_base) == ("log_n_clip", 8)
     again = stretched(config, 48)
     assert again.rotary_base == pytest.approx(10_000 * 6 ** (8 / 6))
     assert again.scale_base == 8
