@@ -84,6 +84,7 @@ def test_vectors_are_those_of_the_model(
 ) -> None:
     text = similar_text("bpe", lowercase=True, max_length=24)
     options = {"norm": norm, "scale": scale, "scale_base": 8, "pooling": pooling}
+    options["rotary_base"] = 50.0
     model = model_for(text, **options)
     module = portable(model.double(), text).double()
     vectors = module(module.preprocess(TEXTS))["sentence_embedding"]
