@@ -48,6 +48,7 @@ REQUIRED = {
     "pairs": (Path("pairs.tsv"),),
     "runs": (Path("run"),),
     "name": "org/name",
+    "length": 128,
 }
 
 

@@ -226,6 +226,7 @@ def run_here(jobs: Sequence[harness.Job], at_once: int) -> harness.Results:
     return {job.name: harness._run(job) for job in jobs}
 
 
+@pytest.mark.slow
 def test_models_of_a_few_steps_are_measured(
     captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,15 +142,16 @@ def test_few_test_texts_are_the_first_of_all_in_one_order(files: list[str]) -> N
     assert sorted(texts) == sorted(path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("arm", ["univae", "lm", "peer_bound"])
+@pytest.mark.parametrize(
+    "arm", [pytest.param("univae", marks=pytest.mark.slow), "lm", "peer_bound"]
+)
 def test_an_arm_is_trained_scored_and_drawn(arm: str, files: list[str], tmp_path: Path) -> None:
     if ptb.ARMS[arm].needs:
         pytest.importorskip(ptb.ARMS[arm].needs)
     changes = [*SMALL, "minutes=0", "steps=4"]
     out = str(tmp_path / "runs")
-    options = ptb.parse(
-        [*files, "--out", out, "--texts", "6", "--samples", "25", "--set", *changes]
-    )
+    few = ["--texts", "6", "--samples", "25"]
+    options = ptb.parse([*files, "--out", out, "--arms", arm, *few, "--set", *changes])
     job = ptb.training_job(options, arm, 0)
     job.train(job.config)
     trained = read_json(job.config.out / "DONE")
