@@ -45,7 +45,7 @@ class Config:
     """Writes a trained text or sentence model as a run that reads texts longer than in training.
 
     The weights stay. Rotary positions are stretched, and scores of attention grow with ln(keys)
-    beyond the length of training, unless the model was trained with a scale of its own.
+    beyond the length of training, unless the model was trained with --scale log_n.
     """
 
     run: tyro.conf.Positional[Path]  # the run folder, of train-text or train-similar
