@@ -4,6 +4,7 @@
 ``generator``   a generator step of GN over a plain one (spectral norm's); bar 1.1
 ``published``   the published second-order generator step over the one-pass step; bar 1.25
 ``iteration``   a whole iteration of GN over one of spectral norm; bar 1.4
+``layout``      an iteration with weights laid out channels first over one with channels last
 ``compiled``    a second-order critic step by ``torch.func.vjp``, plain and compiled, over this one
 
 The networks are the DCGAN of :mod:`gan.networks` at 28x28 pixels. Times are processor time of one
@@ -20,6 +21,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from experiments.benchmarks.harness import compare, report
 from gan import (
@@ -104,6 +106,22 @@ def iterations(width: int, rounds: int) -> JsonObject:
         trainer = WGAN(generator, critic, RECIPES[name])
         contestants[name] = partial(trainer.step, real)
     return with_bars(compare(contestants, rounds, clock="cpu"), ITERATION_BARS)
+
+
+def layouts(width: int, rounds: int) -> JsonObject:
+    """Time an iteration of GP and of GN with channels last in memory, and with channels first."""
+    real = torch.rand(BATCH, *SHAPE) * 2 - 1
+    tables: JsonObject = {}
+    for name in ("GP", "GN"):
+        contestants: dict[str, Callable[[], object]] = {}
+        for layout in (torch.channels_last, torch.contiguous_format):
+            generator, critic = players(width)
+            convert_conv2d_weight_memory_format(generator, layout)
+            convert_conv2d_weight_memory_format(critic, layout)
+            title = "channels last" if layout is torch.channels_last else "channels first"
+            contestants[title] = partial(WGAN(generator, critic, RECIPES[name]).step, real)
+        tables[name] = with_bars(compare(contestants, rounds, clock="cpu"), {})
+    return tables
 
 
 def compiled(width: int, rounds: int) -> JsonObject:
@@ -207,6 +225,7 @@ def main() -> None:
             "at least": PUBLISHED_BAR,
         },
         "iteration": iterations(arguments.width, arguments.rounds),
+        "layout": layouts(arguments.width, arguments.rounds),
         "compiled": compiled(arguments.width, arguments.rounds),
     }
     report("gan_step", result, arguments.out)

