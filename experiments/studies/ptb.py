@@ -40,6 +40,7 @@ from experiments import train_text
 from experiments.benchmarks.harness import report
 from experiments.studies import ptb_scores, ptb_training
 from experiments.studies.harness import Job, failures, finished, run_all
+from experiments.studies.ptb_scores import paired_difference
 from experiments.studies.ptb_table import draw, run_result, summary
 from experiments.training.configuration import Configuration, options_of
 from univae.checkpoint import JsonObject
@@ -210,6 +211,11 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
     for job in jobs:
         if job.name in finished(scores):
             runs[job.name] = run_result(job.config.out, trained[job.name], scores[job.name])
+    folders = {job.name: job.config.out for job in scoring if job.name in runs}
+    for name, folder in folders.items():
+        reference = folders.get(f"lm-{name.rpartition('-')[2]}")
+        if reference not in (None, folder):
+            runs[name]["above_language_model"] = paired_difference(folder, reference)
     results = {
         "minutes": arguments.minutes,
         "seeds": arguments.seeds,

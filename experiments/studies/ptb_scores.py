@@ -111,18 +111,13 @@ def score(config: Config) -> JsonObject:
     write_json(config.out / "config.json", vars(config))
     scored = open_scored(config.run)
     texts = test_texts(config.test, config.texts)
-    columns: Columns = {}
-    seconds = 0.0
     for start in range(0, len(texts), BLOCK):
         path = config.out / f"{start:05}.json"
         if not path.exists():
             began = time.process_time()
             block = _columns(scored, texts[start : start + BLOCK], config)
             write_json(path, {"seconds": time.process_time() - began, "columns": block})
-        stored = read_json(path)
-        seconds += stored["seconds"]
-        for name, values in stored["columns"].items():
-            columns.setdefault(name, []).extend(math.nan if v is None else v for v in values)
+    columns, seconds = read_scores(config.out)
 
     result = {
         **totals(columns, config.samples, _tokens(texts)),
@@ -132,6 +127,32 @@ def score(config: Config) -> JsonObject:
     }
     write_json(config.out / "DONE", result)
     return result
+
+
+def read_scores(folder: Path) -> tuple[Columns, float]:
+    """Return the columns of all blocks of a scoring, in the order of the texts, and its seconds."""
+    columns: Columns = {}
+    seconds = 0.0
+    for path in sorted(folder.glob("[0-9]*.json")):
+        stored = read_json(path)
+        seconds += stored["seconds"]
+        for name, values in stored["columns"].items():
+            columns.setdefault(name, []).extend(math.nan if v is None else v for v in values)
+    return columns, seconds
+
+
+def paired_difference(folder: Path, reference: Path) -> JsonObject:
+    """Return the nats a text that a scoring lies above another one of the same texts.
+
+    ``standard_error`` is that of the mean of the differences over texts.
+    """
+    likelihoods = []
+    for scores in (folder, reference):
+        columns, _ = read_scores(scores)
+        likelihoods.append(torch.tensor(columns["log_likelihood"], dtype=torch.float64))
+    difference = likelihoods[1] - likelihoods[0]
+    error = difference.std() / math.sqrt(len(difference))
+    return {"nats": difference.mean().item(), "standard_error": error.item()}
 
 
 def totals(columns: Mapping[str, Sequence[float]], samples: int, tokens: float) -> JsonObject:

@@ -106,6 +106,20 @@ def test_the_peer_is_a_latent_model_with_one_weight_a_draw_and_text(peer: Peer) 
     assert (scores.log_likelihood >= scores.elbo).all()
 
 
+def test_differences_to_the_language_model_are_of_the_same_texts(tmp_path: Path) -> None:
+    likelihoods = {"vae": [[-3.0, -7.0], [-5.0]], "lm": [[-1.0, -6.0], [-2.0]]}
+    for name, blocks in likelihoods.items():
+        (tmp_path / name).mkdir()
+        for i, values in enumerate(blocks):
+            block = {"seconds": 1.5, "columns": {"log_likelihood": values}}
+            write_json(tmp_path / name / f"{2 * i:05}.json", block)
+    columns, seconds = ptb_scores.read_scores(tmp_path / "vae")
+    assert columns == {"log_likelihood": [-3.0, -7.0, -5.0]}
+    assert seconds == 3.0
+    pair = ptb_scores.paired_difference(tmp_path / "vae", tmp_path / "lm")  # 2, 1 and 3
+    assert pair == {"nats": pytest.approx(2.0), "standard_error": pytest.approx(1 / math.sqrt(3))}
+
+
 def test_totals_are_means_over_texts() -> None:
     exact = totals({"log_likelihood": [-1.0, -3.0]}, samples=500, tokens=4.0)
     assert exact == {
@@ -179,6 +193,8 @@ def test_an_arm_is_trained_scored_and_drawn(arm: str, files: list[str], tmp_path
 def test_the_table_has_means_over_seeds_and_the_bars() -> None:
     run = {"nll_standard_error": 0.5, "kl_sum_nats": 4.0, "mutual_information_nats": 3.5}
     runs = {"univae-0": {**run, "nll_nats": 101.0}, "univae-1": {**run, "nll_nats": 103.0}}
+    runs["univae-0"]["above_language_model"] = {"nats": 2.0, "standard_error": 0.25}
+    runs["univae-1"]["above_language_model"] = {"nats": 3.0, "standard_error": 0.5}
     results = summary(runs)
     assert results["table"]["univae"]["nll_nats"]["mean"] == 102.0
     assert results["bars_met_by_univae"] == {
@@ -187,9 +203,9 @@ def test_the_table_has_means_over_seeds_and_the_bars() -> None:
         "mutual_information_nats": True,
     }
     lines = markdown(results).splitlines()
-    assert lines[2].startswith("| UniVAE, Gaussian latents | 102.00 ± 0.50 |")
+    assert lines[2].startswith("| UniVAE, Gaussian latents | 102.00 ± 0.50 | +2.50 ± 0.50 |")
     assert "101.46" in lines[3]
-    assert {line.count("|") for line in lines} == {12}
+    assert {line.count("|") for line in lines} == {13}
 
 
 def test_bad_options_are_refused_in_one_line(
