@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -36,22 +37,15 @@ KL_FLOOR = 8.0  # nats of KL without cost, over all dimensions of the peer's lat
 TOKENS = 22.1  # of a text of the training set, its end token included
 
 
-def _peer(config: UniVAEConfig) -> Peer:
-    return Peer(config, kl_weight=1.0, kl_floor=_floor_of_dimension(config))
-
-
-def _peer_bound(config: UniVAEConfig) -> Peer:
-    return Peer(config, kl_weight=1 / TOKENS, kl_floor=_floor_of_dimension(config))
-
-
-def _floor_of_dimension(config: UniVAEConfig) -> float:
-    return KL_FLOOR / (config.latent_layers * config.latent_width)
+def _peer(config: UniVAEConfig, kl_weight: float) -> Peer:
+    dimensions = config.latent_layers * config.latent_width
+    return Peer(config, kl_weight, KL_FLOOR / dimensions)
 
 
 MODELS: Mapping[str, Callable[[UniVAEConfig], nn.Module]] = {
     "lm": LanguageModel,
-    "peer": _peer,
-    "peer_bound": _peer_bound,
+    "peer": partial(_peer, kl_weight=1.0),
+    "peer_bound": partial(_peer, kl_weight=1 / TOKENS),
 }
 
 if TYPE_CHECKING:
