@@ -54,15 +54,15 @@ class Corpus:
             text for text in texts if FEWEST_WORDS <= len(self.language.words(text)) <= longest
         ]
         counts = Counter(itertools.chain.from_iterable(map(self.language.words, short)))
-        known = {word for word, _ in counts.most_common(vocabulary)}
-        kept = [text for text in short if known.issuperset(self.language.words(text))]
-        if len(kept) < 2 * held_out:
+        frequent = {word for word, _ in counts.most_common(vocabulary)}
+        usable = [text for text in short if frequent.issuperset(self.language.words(text))]
+        if len(usable) < 2 * held_out:
             raise InputError(
-                f"{path}: {len(kept)} texts remain; needs {2 * held_out}; lower --texts, "
+                f"{path}: {len(usable)} texts remain; needs {2 * held_out}; lower --texts, "
                 "or raise --vocabulary or --longest"
             )
-        order = np.random.default_rng(0).permutation(len(kept))
-        shuffled = [kept[row] for row in order]
+        order = np.random.default_rng(0).permutation(len(usable))
+        shuffled = [usable[row] for row in order]
         self.folder.mkdir(parents=True, exist_ok=True)
         _write(self.held_out, shuffled[:held_out])
         _write(self.training, shuffled[held_out:])

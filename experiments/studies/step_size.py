@@ -102,14 +102,14 @@ def train_grid(options: argparse.Namespace, task: TaskName) -> dict[str, JsonObj
     jobs = [job(options, task, arm, start, 0) for arm in ARMS for start in RATES]
     results = run_here(jobs)
     rows = grid(results, task, [0])
-    again = []
+    more_jobs = []
     for row in rows:
         for start in RATES:
             ratio = row["to_best"][f"{start:g}"]
             if ratio is not None and (ratio <= COMPETES or start == row["best_start"]):
                 for seed in range(1, options.seeds):
-                    again.append(job(options, task, row["arm"], start, seed))
-    return results | run_here(again)
+                    more_jobs.append(job(options, task, row["arm"], start, seed))
+    return results | run_here(more_jobs)
 
 
 def grid(results: Results, task: str, seeds: Sequence[int]) -> list[JsonObject]:
@@ -162,7 +162,7 @@ def decades(is_near: Sequence[bool]) -> float | None:
     return longest - 1.0 if longest else None
 
 
-def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonObject]:
+def recovery(options: argparse.Namespace, shift_jobs: Sequence[Job]) -> list[JsonObject]:
     """Return a row for each arm: the steps after the shift until the held-out bound recovers.
 
     They are None for a run whose bound is never within 5% of its value before the shift.
@@ -170,15 +170,15 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
     shift = options.shift_steps
     recovery_steps: dict[str, list[int | None]] = {}
     bounds: dict[str, list[float]] = {}
-    for each in all_jobs:
-        arm = each.name.split("|")[1]
-        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(each)}
+    for shift_job in shift_jobs:
+        arm = shift_job.name.split("|")[1]
+        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(shift_job)}
         before = minus_elbo.get(shift)
-        recovered = None
+        steps_after = None
         if before:
             near = [step for step, nats in minus_elbo.items() if nats <= NEAR * before]
-            recovered = min((step - shift for step in near if step > shift), default=None)
-        recovery_steps.setdefault(arm, []).append(recovered)
+            steps_after = min((step - shift for step in near if step > shift), default=None)
+        recovery_steps.setdefault(arm, []).append(steps_after)
         bounds.setdefault(arm, []).append(float("nan") if before is None else before)
 
     rows = []
@@ -187,8 +187,8 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
     return rows
 
 
-def _validations(each: Job) -> Iterator[JsonObject]:
-    for row in Run.open(each.config.out).rows("validation"):
+def _validations(shift_job: Job) -> Iterator[JsonObject]:
+    for row in Run.open(shift_job.config.out).rows("validation"):
         if row.get("elbo_nats") is not None:
             yield row
 
@@ -207,8 +207,8 @@ def markdown(tables: JsonObject) -> str:
         ]
         for row in tables[task]:
             cells = [_percent(ratio) for ratio in row["to_best"].values()]
-            shown = "none" if row["decades"] is None else f"{row['decades']:g}"
-            lines.append(f"| {row['arm']} | {' | '.join(cells)} | {shown} |")
+            span = "none" if row["decades"] is None else f"{row['decades']:g}"
+            lines.append(f"| {row['arm']} | {' | '.join(cells)} | {span} |")
         lines.append("")
     return "\n".join([*lines, verdict(tables, tasks)])
 
@@ -223,8 +223,8 @@ def _percent(ratio: float | None) -> str:
         return "failed"
     if ratio > LARGEST_PERCENT:
         return f"x {ratio:.3g}"
-    shown = f"{100 * (ratio - 1):+.0f}%"
-    return f"**{shown}**" if ratio <= NEAR else shown
+    percentage = f"{100 * (ratio - 1):+.0f}%"
+    return f"**{percentage}**" if ratio <= NEAR else percentage
 
 
 def verdict(tables: JsonObject, tasks: Sequence[str]) -> str:
@@ -250,10 +250,10 @@ def _listed(arms: Sequence[str]) -> str:
 
 
 def _spans(least: Mapping[str, float]) -> str:
-    shown = []
+    spans = []
     for arm, span in least.items():
-        shown.append(f"`{arm}` {'none' if span < 0 else f'{span:g}'}")
-    return ", ".join(shown)
+        spans.append(f"`{arm}` {'none' if span < 0 else f'{span:g}'}")
+    return ", ".join(spans)
 
 
 def draw(tables: JsonObject, path: Path) -> None:
