@@ -19,6 +19,7 @@ from experiments.studies import (
     longer_texts,
     multi_scale_tables,
     ptb_table,
+    similar_en_table,
     step_size,
     window,
 )
@@ -134,6 +135,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 # File of results of a study, and comment on a page -> its tables in Markdown.
 STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
+    "distillation": similar_en_table.markdown,
     "lengths": lengths.markdown,
     "lengths_chinese": lengths.markdown,
     "longer_texts": longer_texts.markdown,

@@ -1,7 +1,8 @@
 """Training runs of a study: several at once, each in a separate folder and process."""
 
+import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -14,8 +15,19 @@ from tqdm import tqdm
 
 from experiments.training.configuration import compose, flatten
 from univae.checkpoint import JsonObject, read_json
+from univae.errors import InputError
 
-__all__ = ["Job", "Results", "failures", "finished", "paired", "run_all", "run_here", "spread"]
+__all__ = [
+    "Job",
+    "Results",
+    "failures",
+    "finished",
+    "paired",
+    "run_all",
+    "run_here",
+    "setting",
+    "spread",
+]
 
 FAILED = "failed"  # the key of the reason in the result of a failed run
 
@@ -67,6 +79,21 @@ def finished(results: Results) -> dict[str, JsonObject]:
 def failures(results: Results) -> dict[str, str]:
     """Return the reason of every run that failed."""
     return {name: result[FAILED] for name, result in results.items() if FAILED in result}
+
+
+def setting(text: str, options: Collection[str], command: str) -> tuple[str, object]:
+    """Return the name and the value of OPTION=VALUE, a value of JSON or else a word.
+
+    Raises:
+        InputError: the text has another form, or ``options``, those of ``command``, lack the name.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or name not in options:
+        raise InputError(f"--set takes OPTION=VALUE with options of {command}; got {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def spread(values: Iterable[float]) -> JsonObject:

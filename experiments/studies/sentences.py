@@ -8,7 +8,6 @@ import csv
 import gzip
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +30,6 @@ __all__ = [
     "captions",
     "cosines",
     "distinct_2",
-    "flips",
     "labelled",
     "recall",
     "rows_of",
@@ -46,9 +44,6 @@ Pair: TypeAlias = tuple[str, str, float]  # two texts with a score or label
 CAPTIONS = 5  # of one picture
 LABELS = ("0", "1")
 POSITIVE = 0.5  # labels above are 1
-NEGATION = re.compile(
-    r"\b(?:not|no|never|nobody|nothing|none|without|neither|nor|cannot)\b|n['’]t\b", re.IGNORECASE
-)
 
 
 def _tab_rows(file: Iterable[str]) -> Iterator[list[str]]:
@@ -149,11 +144,6 @@ def distinct_2(texts: Sequence[str]) -> float:
         words = text.split()
         pairs += pairwise(words)
     return len(set(pairs)) / max(len(pairs), 1)
-
-
-def flips(source: str, text: str) -> bool:
-    """Return whether exactly one of two English texts has a negation."""
-    return bool(NEGATION.search(source)) != bool(NEGATION.search(text))
 
 
 def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarray:
