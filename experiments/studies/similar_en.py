@@ -19,6 +19,7 @@ import torch
 from experiments import train_similar
 from experiments.benchmarks.harness import report
 from experiments.studies.minilm import MiniLM, Teacher
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.sentences import (
     auroc,
     captions,
@@ -195,4 +196,5 @@ def main(argv: list[str] | None = None) -> JsonObject:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("similar_en"):
+        main()

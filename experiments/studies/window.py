@@ -27,6 +27,7 @@ import numpy as np
 
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, Results, finished, paired, run_here, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.small_texts import prepare_corpus, small_text_task
 from experiments.text.task import TextTask
 from experiments.training.loop import fit_task
@@ -397,7 +398,8 @@ def main(options: argparse.Namespace) -> JsonObject:
 
 if __name__ == "__main__":
     arguments = parse()
-    tables = main(arguments)
+    with bad_input_ends("window"):
+        tables = main(arguments)
     report("window", tables, arguments.results, kind="study")
     if arguments.figure is not None:
         draw(tables, arguments.figure)
