@@ -149,16 +149,20 @@ class Windowed(Base):
         :math:`s` counting updates: every gradient keeps the weight it would have in a full window.
         At :math:`\beta = 0` that is the plain mean of the :math:`n`. Skipped gradients count among
         the n, as zeros.
+
+        Raises:
+            InputError: an option that must not change inside a window was changed.
         """
         for group in self.param_groups:
             if group["position"] > 0:
+                self._require_same_window(group)
                 self._close(group, group["position"])
 
     def fold(self, group: Group, params: Sequence[Tensor]) -> None:
         """Add each gradient's share to its averages, which decay first where a window opens.
 
         Raises:
-            InputError: ``window`` was changed inside a window.
+            InputError: an option that must not change inside a window was changed.
         """
         self._require_same_window(group)
         scratch = Scratch()
@@ -210,7 +214,7 @@ class Windowed(Base):
         elif opened != window:
             raise InputError(
                 f"{type(self).__name__}: the window can change only between two windows; "
-                f"got window={window} inside one of {opened}; call finish() first"
+                f"got window={window} inside one of {opened}; call finish() before the change"
             )
 
     def _finite_gradients(self, group: Group, chunk: Sequence[Tensor]) -> dict[int, Tensor]:
