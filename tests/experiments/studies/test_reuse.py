@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def score(config: Scoring) -> None:
     write_json(config.out / "DONE", {"samples": config.samples})
 
 
-def scoring(folder: Path, **options: object) -> Job:
+def scoring(folder: Path, **options: Any) -> Job:
     config = Scoring(out=folder / "scores", run=folder / "run")
     return Job("scores", score, replace(config, **options))
 
