@@ -42,7 +42,7 @@ UPDATES = 3
 STEP_BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over that of AdamW
 FUSED_BARS = {"AccumulatedAdamW": 1.3}  # over that of its fused implementation
 RULE_BARS = {"corrected": 1.3, "plain": 1.3}  # over that of the buffered update
-BUFFERED = "AdamW(foreach=True), summed gradients"
+BUFFERED = ("AdamW(foreach=True)", "AdamW(fused=True)")  # the first is the reference
 COPY = (0.95, 1.05)  # copies of all gradients that folding must save
 WEIGHTS = "weights"  # the process that only runs a forward pass
 # an update of the parameters, and the tensors that are kept from one micro-batch to the next
@@ -100,10 +100,9 @@ def second_moments(rounds: int) -> JsonObject:
     ``bytes_per_parameter`` are those of the moments and of the sum.
     """
     grads = [[torch.randn(SIZE) for _ in range(TENSORS)] for _ in range(WINDOW)]
-    updates = {
-        BUFFERED: _buffered(grads, {"foreach": True}),
-        "AdamW(fused=True), summed gradients": _buffered(grads, {"fused": True}),
-    }
+    updates = {}
+    for name in BUFFERED:
+        updates[f"{name}, summed gradients"] = _buffered(grads, name)
     for rule in SECOND_MOMENTS:
         updates[rule] = _folded(grads, rule)
     contestants = {name: update for name, (update, _) in updates.items()}
@@ -113,10 +112,10 @@ def second_moments(rounds: int) -> JsonObject:
     return table
 
 
-def _buffered(grads: list[list[Tensor]], options: Mapping[str, bool]) -> Updates:
+def _buffered(grads: list[list[Tensor]], name: str) -> Updates:
     params = parameters()
     buffer = [torch.zeros(SIZE) for _ in range(TENSORS)]
-    optimizer = AdamW(params, **options)
+    optimizer = STEPS[name](params)
     for p, total in zip(params, buffer, strict=True):
         p.grad = total
 
