@@ -28,6 +28,7 @@ from experiments.evaluation.latent_model import codes
 from experiments.images.presets import PRESETS
 from experiments.images.run import fit_to
 from experiments.studies.harness import Job, Results, run_all
+from experiments.studies.reuse import bad_input_ends
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, read_json, write_json
 
@@ -258,4 +259,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("iwae_mnist"):
+        main()

@@ -27,6 +27,7 @@ import torch
 from experiments import train_similar, train_text
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, failures, finished, run_all, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.sentences import recall, write_groups
 from univae.attention import stretched
 from univae.checkpoint import JsonObject, write_text_atomic
@@ -302,4 +303,5 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     arguments = parse()
-    report("longer_texts", main(arguments), arguments.results, kind="study")
+    with bad_input_ends("longer_texts"):
+        report("longer_texts", main(arguments), arguments.results, kind="study")

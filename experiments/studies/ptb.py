@@ -41,6 +41,7 @@ from experiments.studies import ptb_scores, ptb_training
 from experiments.studies.harness import Job, failures, finished, run_all, setting
 from experiments.studies.ptb_scores import paired_difference
 from experiments.studies.ptb_table import draw, run_result, summary
+from experiments.studies.reuse import bad_input_ends
 from experiments.training.configuration import Configuration, options_of
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -221,4 +222,5 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("ptb"):
+        main()

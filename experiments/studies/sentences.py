@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import train_similar
 from experiments.sentences.evaluation import correlation
+from experiments.studies.reuse import require_same_options, stored_options
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
 from univae.sentence.nearest import top_k
@@ -155,7 +156,13 @@ def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarr
 
 
 def train_once(config: train_similar.Config) -> None:
-    """Train a run unless it is finished; resume it if it was interrupted."""
-    if not (config.out / "DONE").exists():
+    """Train a run unless it is finished; resume it if it was interrupted.
+
+    Raises:
+        InputError: it was finished with other options.
+    """
+    if (config.out / "DONE").exists():
+        require_same_options(config.out, stored_options(config.out), config.flat())
+    else:
         is_begun = (config.out / "config.json").exists()
         train_similar.main(config.change(resume=is_begun))

@@ -33,6 +33,7 @@ from experiments.benchmarks.harness import report
 from experiments.sentences.token_start import token_texts
 from experiments.studies.harness import Job, failures, finished, run_all, setting
 from experiments.studies.minilm import MiniLM, Teacher
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.similar_en_measures import NUCLEI, generation_measures, vector_measures
 from experiments.studies.similar_en_table import draw, summary
 from experiments.studies.similar_en_texts import (
@@ -296,4 +297,5 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("similar_en"):
+        main()

@@ -32,6 +32,7 @@ import numpy as np
 
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, Results, finished, run_here, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.small_texts import prepare_corpus
 from experiments.studies.step_size_tasks import TASKS, Config, TaskName, train
 from experiments.training.run_folder import Run
@@ -337,7 +338,8 @@ if __name__ == "__main__":
     if missing:
         print(f"step_size: needs pip install {' '.join(missing)}", file=sys.stderr)
         sys.exit(2)
-    study = main(arguments)
+    with bad_input_ends("step_size"):
+        study = main(arguments)
     report("step_size", study, arguments.results, kind="study")
     if arguments.figure is not None:
         draw(study, arguments.figure)

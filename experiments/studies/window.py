@@ -22,6 +22,7 @@ from pathlib import Path
 from experiments.benchmarks.harness import report
 from experiments.studies import window_gaps, window_updates
 from experiments.studies.harness import finished, run_here
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.small_texts import prepare_corpus
 from univae.checkpoint import JsonObject
 
@@ -98,7 +99,8 @@ def main(options: argparse.Namespace) -> JsonObject:
 
 if __name__ == "__main__":
     arguments = parse()
-    tables = main(arguments)
+    with bad_input_ends("window"):
+        tables = main(arguments)
     report("window", tables, arguments.results, kind="study")
     if arguments.figure is not None:
         draw(tables, arguments.figure)
