@@ -20,7 +20,7 @@ CONFIG = "config.json"  # what training writes
 OPTIONS = "options.json"  # what is written for a job that leaves no configuration
 # Options that do not change what is measured, beside those that a resumed run may change.
 INDIFFERENT = (*UNCOMPARED, "threads", "features")
-ANY_DEVICE = "auto"
+UNDECIDED = "auto"  # left to the data or the machine: the device, the binarisation, the network
 
 
 def stored_options(folder: Path) -> JsonObject:
@@ -66,7 +66,7 @@ def require_same_options(
         if name in INDIFFERENT or name not in known:
             continue
         before = known[name]
-        if name == "device" and ANY_DEVICE in (before, value):
+        if UNDECIDED in (before, value):
             continue
         if not _agree(before, value, roots):
             changes.append(f"{name}={_shown(before)}, now {name}={_shown(value)}")

@@ -66,6 +66,12 @@ def test_options_that_change_no_result_are_not_compared(
     assert run_here([scoring(tmp_path.with_name("moved"))]) == {"scores": {"samples": 8}}
 
 
+def test_an_option_that_the_data_have_decided_is_not_compared(tmp_path: Path) -> None:
+    require_same_options(tmp_path, {"binarisation": "dynamic"}, {"binarisation": "auto"})
+    with pytest.raises(InputError, match="binarisation=dynamic, now binarisation=static"):
+        require_same_options(tmp_path, {"binarisation": "dynamic"}, {"binarisation": "static"})
+
+
 def test_a_run_without_a_record_is_reused(tmp_path: Path) -> None:
     run_here([scoring(tmp_path)])
     (tmp_path / "scores" / "options.json").unlink()
