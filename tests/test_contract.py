@@ -365,12 +365,29 @@ def test_commands_keep_their_options_and_presets() -> None:
     check("Options or presets", snapshot()["commands"], commands())
 
 
-@pytest.mark.parametrize("label", USES)
+# The keys of "likelihood by chains" and of "likelihood of texts" stay in `make test`.
+SLOW = ("likelihood of images", "likelihood to an error", "compress of texts", "doctor")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [pytest.param(label, marks=[pytest.mark.slow] if label in SLOW else []) for label in USES],
+)
 def test_a_command_returns_the_same_keys(label: str, tmp_path: Path) -> None:
     check(f"The keys of the JSON of `{label}`", snapshot()["results"][label], used(label, tmp_path))
 
 
-@pytest.mark.parametrize("name", TRAINING)
+# Of every command another training stays: the keys of config.json are those of the command.
+SLOW_TO_TRAIN = ("columns", "gan_images", "neighbours", "images")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_TO_TRAIN else [])
+        for name in TRAINING
+    ],
+)
 def test_training_returns_and_writes_the_same_keys(name: str, tmp_path: Path) -> None:
     stored = snapshot()
     label = f"{golden.RUNS[name][0]} of {name}"

@@ -84,7 +84,10 @@ def test_a_file_comes_back(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("file", "waves"), [("data.bits", False), ("waves.bits", True)])
+@pytest.mark.parametrize(
+    ("file", "waves"),
+    [pytest.param("data.bits", False, marks=pytest.mark.slow), ("waves.bits", True)],
+)
 def test_autoregressive_pixels_come_back_from_either_order(
     file: str, waves: bool, tmp_path: Path
 ) -> None:

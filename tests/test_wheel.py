@@ -1,10 +1,14 @@
 """A wheel built from the tree holds everything, and its command runs in an empty folder."""
 
+import configparser
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +27,25 @@ def run(*command: object, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def test_the_settings_name_every_package_and_template() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = settings["options.packages.find"]["include"].split()
+    packages = {package.replace(".", "/") for package in find_packages(str(ROOT), include=patterns)}
+    top = ("univae", "density", "gan", "experiments")
+    modules = {path.relative_to(ROOT) for name in top for path in (ROOT / name).rglob("*.py")}
+    assert {path.parent.as_posix() for path in modules} == packages
+
+    data = settings["options.package_data"]
+    assert all(data[name].strip() == "py.typed" for name in ("univae", "density", "gan"))
+    held = {
+        path for each in data["experiments"].split() for path in ROOT.glob(f"experiments/{each}")
+    }
+    templates = ROOT / "experiments" / "reports" / "templates"
+    assert {path for path in templates.rglob("*.*") if path.is_file()} <= held
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_runs_where_the_tree_is_not(tmp_path: Path) -> None:
     copy, empty, target = (tmp_path / name for name in ("copy", "empty", "target"))
     empty.mkdir()

@@ -43,6 +43,7 @@ EXPECTED_FAILURES = {
 }
 
 
+@pytest.mark.slow
 def test_the_checks_of_scikit_learn_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("univae.atomic_files.sync", lambda path: None)  # fits by the dozen
     with warnings.catch_warnings():

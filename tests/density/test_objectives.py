@@ -111,6 +111,7 @@ def test_with_one_sample_the_doubly_reparametrised_gradient_sticks_the_landing()
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.slow
 def test_samples_drown_the_signal_of_one_encoder_gradient_and_lift_that_of_the_other() -> None:
     def signal(objective: Callable[..., Tensor], samples: int) -> float:
         gradient = PerDatum(40_000).gradients(objective, samples)[0]

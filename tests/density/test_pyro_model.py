@@ -322,8 +322,8 @@ def test_an_automatic_guide_of_vectors_and_two_sites_gives_the_truth() -> None:
     guide = autoguide.AutoNormal(two_levels, init_scale=0.5)
     guide(x)
     loss = Trace_ELBO(num_particles=4)(two_levels, guide)
-    optimizer = torch.optim.Adam(guide.parameters(), lr=0.05)
-    for _ in range(200):
+    optimizer = torch.optim.Adam(guide.parameters(), lr=0.1)
+    for _ in range(60):
         optimizer.zero_grad()
         loss(x).backward()
         optimizer.step()

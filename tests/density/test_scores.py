@@ -159,7 +159,7 @@ def test_the_exact_posterior_has_no_error_and_one_datum_has_that_of_its_estimate
     assert scores.standard_error == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("levels", [2, 5])
+@pytest.mark.parametrize("levels", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_an_own_torch_model_is_scored_and_compresses(levels: int) -> None:
     model = Own(levels)
     x = torch.randint(levels, (12, 6)).to(torch.get_default_dtype())
@@ -234,13 +234,13 @@ def test_without_a_seed_the_global_generator_draws() -> None:
 
 def test_whole_numbers_are_scored_as_floats_by_a_model_that_takes_no_others() -> None:
     x = torch.randint(2, (12, 6))
-    scores = density.score(Own(), x, 30)
+    scores = density.score(Own(), x, 30, "posterior")
     assert scores.count == len(x)
     torch.manual_seed(0)
     torch.randint(2, (12, 6))
     model = Own()
-    from_floats = density.score(model, x.to(torch.get_default_dtype()), 30)
-    from_whole = density.score(model, x, 30)
+    from_floats = density.score(model, x.to(torch.get_default_dtype()), 30, "posterior")
+    from_whole = density.score(model, x, 30, "posterior")
     np.testing.assert_array_equal(from_whole.log_likelihood, from_floats.log_likelihood)
 
 
@@ -306,7 +306,7 @@ def test_an_automatic_guide_is_scored_beside_all_of_its_data() -> None:
     x = torch.randn(130, 1)  # more than a batch
     guide = AutoNormal(conjugate, init_scale=0.7)
     guide(x)
-    scores = density.score(density.from_pyro(conjugate, guide), x, 2000)
+    scores = density.score(density.from_pyro(conjugate, guide), x, 500)
     truth = Normal(0.0, math.sqrt(2.0)).log_prob(x[:, 0]).numpy()
     assert (np.abs(scores.log_likelihood - truth) < 5 * scores.standard_errors).all()
     assert scores.proposal == "Defensive"

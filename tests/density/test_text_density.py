@@ -1,5 +1,7 @@
 """The estimators of ``density`` on the text model: the same likelihood by every proposal."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from density import (
     Auto,
     Defensive,
+    Estimate,
     Proposal,
     Refined,
     Sobol,
@@ -40,14 +43,20 @@ GAUSSIAN = [
 ]
 
 
-@pytest.mark.parametrize("prior", ["standard", "learned"])
+@functools.cache
+def plain_estimate(prior: str) -> Estimate:
+    built, ids = model(prior=prior)
+    return estimate(built, ids, 4096)
+
+
+@pytest.mark.parametrize("prior", ["standard", pytest.param("learned", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("proposal", GAUSSIAN, ids=lambda p: type(p).__name__)
 @torch.no_grad()
 def test_every_proposal_estimates_the_same_likelihood_of_a_text(
     proposal: Proposal, prior: str
 ) -> None:
+    plain = plain_estimate(prior)
     built, ids = model(prior=prior)
-    plain = estimate(built, ids, 4096)
     other = estimate(built, ids, 4096, proposal=proposal)
     error = (plain.standard_error.square() + other.standard_error.square()).sqrt()
     # 5 standard errors, 36 comparisons: a false alarm in about 60 000 seeds.
@@ -55,11 +64,11 @@ def test_every_proposal_estimates_the_same_likelihood_of_a_text(
     assert (error < 0.2).all()
 
 
-@pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize("prior", ["standard", pytest.param("learned", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_an_estimate_that_decides_for_itself_is_that_of_many_samples(prior: str) -> None:
+    plain = plain_estimate(prior)
     built, ids = model(prior=prior)
-    plain = estimate(built, ids, 4096)
     result = estimate_auto(built, ids, samples=256)
     error = (plain.standard_error.square() + result.estimate.standard_error.square()).sqrt()
     assert ((plain.log_likelihood - result.estimate.log_likelihood).abs() < 5 * error).all()
@@ -82,7 +91,7 @@ def test_noise_maps_to_the_draws_of_a_layered_posterior() -> None:
     torch.testing.assert_close(q.to_noise(mapped)[0], eps)
 
 
-@pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize("prior", ["standard", pytest.param("learned", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_latents_on_the_sphere_mix_with_the_prior_and_refuse_normal_noise(prior: str) -> None:
     built, ids = model("vmf", prior)

@@ -8,7 +8,6 @@ from tests.documentation.__main__ import check
 from tests.documentation.pages import blocks, left_out
 
 ROOT = Path(__file__).parents[2]
-FAST = ("README.md",)  # pages that take seconds; the others take minutes
 
 
 def pages() -> list[str]:
@@ -22,10 +21,8 @@ def pages() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=[] if page in FAST else [pytest.mark.slow]) for page in pages()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages())
 def test_a_page_shows_what_its_blocks_print(page: str) -> None:
     report = check(ROOT / page)
     assert not report.faults, "\n".join(report.faults)

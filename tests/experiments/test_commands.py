@@ -372,7 +372,12 @@ def test_every_tokenizer_trains(texts: Path, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"latent": "vmf", "prior": "learned"}, {"norm": "post", "scale": "log_n"}]
+    "options",
+    [
+        {},
+        pytest.param({"latent": "vmf", "prior": "learned"}, marks=pytest.mark.slow),
+        pytest.param({"norm": "post", "scale": "log_n"}, marks=pytest.mark.slow),
+    ],
 )
 def test_bfloat16_training_follows_float32(texts: Path, tmp_path: Path, options: dict) -> None:
     torch.set_default_dtype(torch.float32)
@@ -465,7 +470,7 @@ def test_texts_left_out_for_their_length_are_counted_everywhere(
     assert resumed["notes"] == notes
 
 
-@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("separate", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_training_reports_the_share_of_unknown_words(
     texts: Path, tmp_path: Path, separate: bool
 ) -> None:

@@ -116,7 +116,10 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("standard", {}), ("learned", {"particles": 2, "tile": 8, "verify": False})],
+    [
+        pytest.param("standard", {}, marks=pytest.mark.slow),
+        ("learned", {"particles": 2, "tile": 8, "verify": False}),
+    ],
 )
 def test_texts_come_back_to_the_last_byte(
     runs: dict[str, Path], name: str, options: dict, tmp_path: Path
@@ -221,6 +224,7 @@ def test_images_go_to_the_kind_of_file_a_name_asks_for(
     assert (np.stack(shown) == 255 * array).all()
 
 
+@pytest.mark.slow
 def test_a_model_that_codes_shorter_than_xz_is_used(runs: dict[str, Path], tmp_path: Path) -> None:
     bits = np.random.default_rng(2).integers(0, 2, (500, 6, 6), dtype=np.uint8)
     np.save(tmp_path / "bits.npy", bits)
@@ -235,6 +239,7 @@ def test_a_model_that_codes_shorter_than_xz_is_used(runs: dict[str, Path], tmp_p
     assert found["fingerprint"][:16] in found["key"]
 
 
+@pytest.mark.slow
 def test_a_table_comes_back(tmp_path: Path) -> None:
     table = np.random.default_rng(0).integers(0, 2, (120, 5)).astype(np.uint8)
     np.save(tmp_path / "table.npy", table)

@@ -461,7 +461,10 @@ def opened_or_refused(action: Callable[[], Any], what: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "file"),
     [
-        *((kind, "config.json") for kind in ("text", "density", "gan", "similar")),
+        ("text", "config.json"),
+        ("density", "config.json"),
+        pytest.param("gan", "config.json", marks=pytest.mark.slow),
+        pytest.param("similar", "config.json", marks=pytest.mark.slow),
         *((kind, "model.json") for kind in ("density", "gan")),
         ("gan", "checkpoints/best/state.json"),
     ],

@@ -43,7 +43,7 @@ def test_an_export_opens_in_place_of_its_run(name: str, tmp_path: Path) -> None:
         assert torch.equal(weight, weights[key])
 
 
-@pytest.mark.parametrize("name", ["text", "images"])
+@pytest.mark.parametrize("name", [pytest.param("text", marks=pytest.mark.slow), "images"])
 def test_an_export_opens_the_files_of_its_run_and_the_run_those_of_the_export(
     name: str, tmp_path: Path
 ) -> None:

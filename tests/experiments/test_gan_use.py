@@ -241,6 +241,7 @@ def test_a_page_shows_what_gans_make_of_the_same_latents(
 # studies
 
 
+@pytest.mark.slow
 def test_the_study_of_costs_times_every_method_over_a_plain_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,6 +1,7 @@
 """Every command works for a run, or names the kinds for which it does; every table has its rows."""
 
 import importlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,24 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
     return found
 
 
-@pytest.mark.parametrize("command", ARGUMENTS)
-@pytest.mark.parametrize("name", sorted(make.RUNS))
+# Runs whose kind another run has, too: what works for both is slow for these.
+LIKE_ANOTHER = ("columns", "gan_table", "neighbours", "table", "text_vmf")
+
+
+def combinations() -> list[Any]:
+    """Return every run and command; slow are those that work for another run of the kind."""
+    cases = []
+    for name, command in itertools.product(sorted(make.RUNS), ARGUMENTS):
+        is_refused = make.RUNS[name][0] in NOT_FOR[command] or (command, name) in OWN_REASONS
+        is_slow = name in LIKE_ANOTHER and not is_refused and command != "impute"
+        marks = [pytest.mark.slow] if is_slow else []
+        cases.append(pytest.param(name, command, id=f"{name}-{command}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("name", "command"), combinations())
 def test_a_command_works_or_names_the_kinds_for_which_it_does(
-    command: str, name: str, trials: dict[str, Trial], capsys: pytest.CaptureFixture[str]
+    name: str, command: str, trials: dict[str, Trial], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried = trials[name]
     with make.inside(DATA):

@@ -236,7 +236,14 @@ def test_the_bound_is_the_mean_log_weight_and_the_estimate_lies_above_it() -> No
     assert ((elbo - found.elbo).abs() < 5 * error).all()
 
 
-@pytest.mark.parametrize("name", ["widened", "student", "sobol", "defensive", "refined"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "widened",
+        "defensive",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("student", "sobol", "refined")),
+    ],
+)
 @torch.no_grad()
 def test_every_proposal_estimates_the_same_likelihood_of_an_image(name: str) -> None:
     model = make(size=0.1)
@@ -363,8 +370,8 @@ def single() -> None:
     ("options", "patch"),
     [
         ({"binarisation": "dynamic"}, 2),
-        ({"objective": "iwae", "k": 2}, 1),
-        ({"free_bits": 0.5, "k": 2}, 1),
+        pytest.param({"objective": "iwae", "k": 2}, 1, marks=pytest.mark.slow),
+        pytest.param({"free_bits": 0.5, "k": 2}, 1, marks=pytest.mark.slow),
     ],
 )
 def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
@@ -385,6 +392,7 @@ def test_the_command_trains_reopens_and_shows_a_text_model_of_images(
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_bound_and_the_command_scores_and_resumes(
     tmp_path: Path, single: None
 ) -> None:

@@ -605,7 +605,12 @@ def test_black_and_white_pictures_are_the_two_levels_of_a_binary_run(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, options in PRESETS.items() if options.get("binarisation") == "auto"]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("iwae") else [])
+        for name, options in PRESETS.items()
+        if options.get("binarisation") == "auto"
+    ],
 )
 def test_a_preset_leaves_binarisation_to_the_data(tmp_path: Path, name: str) -> None:
     assert name in ("tiny", "iwae-1", "iwae-2", "neighbours", "univae")
@@ -652,12 +657,10 @@ def test_one_row_that_is_not_finite_leaves_a_usable_run(tmp_path: Path, capsys: 
     assert math.isfinite(result["bits_per_dim"])
     assert note in capsys.readouterr().err
     assert read_json(tmp_path / "run" / "DONE")["notes"] == [note]
-    assert (
-        likelihood.main(likelihood.Config(run=tmp_path / "run", data="wine", samples=2, limit=9))[
-            "count"
-        ]
-        == 9
+    scored = likelihood.Config(
+        run=tmp_path / "run", data="wine", samples=2, limit=9, proposal="posterior"
     )
+    assert likelihood.main(scored)["count"] == 9
 
 
 def test_the_means_of_a_validation_are_those_of_its_finite_rows(tmp_path: Path) -> None:

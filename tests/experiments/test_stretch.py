@@ -80,7 +80,7 @@ def test_training_goes_on_from_a_stretched_run_alone(tmp_path: Path) -> None:
         calibrate.main(calibrate.Config(run=out))
     data = Path(make.__file__).parent / "data" / "texts.txt"
     further = tmp_path / "further"
-    result = train_text.main(
+    result = train_text.train(
         train_text.Config.of(text=str(data), out=further, from_run=out, steps=1, calibration=0.0)
     )
     assert result["steps"] == 1

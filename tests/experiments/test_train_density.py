@@ -58,13 +58,18 @@ def _single_precision() -> None:
     ("data", "options"),
     [
         ("digits", {"binarisation": "dynamic"}),
-        ("digits", {"latents": (4, 2), "binarisation": "static", "objective": "dreg", "k": 3}),
+        pytest.param(
+            "digits",
+            {"latents": (4, 2), "binarisation": "static", "objective": "dreg", "k": 3},
+            marks=pytest.mark.slow,
+        ),
         ("digits", {"model": "conv", "components": 3, "annealing": "linear", "free_bits": 0.1}),
-        (
+        pytest.param(
             "digits",
             {"model": "attention", "heads": 2, "likelihood": "categorical", "objective": "stl"},
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "digits",
             {
                 "model": "ladder",
@@ -73,10 +78,11 @@ def _single_precision() -> None:
                 "groups": 2,
                 "k": 2,
             },
+            marks=pytest.mark.slow,
         ),
         ("digits", {"binarisation": "static", "reach": 2, "context": 6}),
         ("wine", {"objective": "ciwae", "k": 4, "activation": "relu"}),
-        ("iris", {"objective": "iwae", "k": 4}),
+        pytest.param("iris", {"objective": "iwae", "k": 4}, marks=pytest.mark.slow),
     ],
 )
 def test_every_model_trains_reopens_and_tells_its_likelihood(
@@ -131,6 +137,7 @@ def test_training_lowers_the_bound_and_resumes_to_the_same_bits(
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_the_older_name_of_an_objective_trains_opens_and_resumes_alike(tmp_path: Path) -> None:
     weights = []
     for name in ("multiply-iwae", "miwae"):
@@ -172,7 +179,7 @@ def test_the_analytic_divergence_is_the_mean_of_the_sampled_one_summed_over_laye
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     x = torch.randint(2, (4, *model.output.pixels.shape)).double()
-    draws = 1000
+    draws = 400
     q = model.posterior(x)
     p = model.prior()
     z = q.sample((draws,))
@@ -372,9 +379,7 @@ def test_a_run_of_another_kind_or_shape_is_refused(tmp_path: Path) -> None:
         TrainedDensity.open(tmp_path / "run")
 
 
-def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_likelihood_scores_every_image_and_says_what_its_bits_mean(tmp_path: Path) -> None:
     train_density.train(config(tmp_path / "run", binarisation="dynamic"))
     out = tmp_path / "scores.csv"
     options = {"run": tmp_path / "run", "data": "digits", "limit": 130}
@@ -405,6 +410,14 @@ def test_likelihood_scores_every_image_and_says_what_its_bits_mean(
     )
     spread = torch.tensor(values).std() / math.sqrt(130)
     assert found["standard_error_over_data_nats"] == pytest.approx(spread.item(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_every_proposal_scores_images_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_density.train(config(tmp_path / "run", binarisation="dynamic"))
+    options = {"run": tmp_path / "run", "data": "digits", "limit": 130}
     # pages are slow to draw
     monkeypatch.setattr("experiments.reports.page.write", lambda path: path)
     exact = likelihood.main(likelihood.Config(**options, samples=200, proposal="posterior"))

@@ -66,7 +66,7 @@ def _single_precision() -> None:
     ("data", "options"),
     [
         ("digits", {"conditional": True, "loss": "relativistic", "augment": ("translation",)}),
-        (
+        pytest.param(
             "digits",
             {
                 "network": "resnet",
@@ -75,6 +75,7 @@ def _single_precision() -> None:
                 "flip": True,
                 "ema_images": 0.0,
             },
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "digits",
@@ -92,9 +93,10 @@ def _single_precision() -> None:
             {"normalization": "none", "loss": "wasserstein", "gp": 10.0, "spectral": "exact"},
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "wine",
             {"normalization": "gran", "gran_eps": 0.2, "gradient_bound": 2.0, "conditional": True},
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -234,6 +236,7 @@ def test_two_processes_train_the_classifier_of_labelled_images_and_the_gan_in_on
     )
 
 
+@pytest.mark.slow
 def test_training_brings_the_generator_nearer_to_the_digits(tmp_path: Path) -> None:
     options = {
         "steps": 60,

@@ -20,8 +20,9 @@ VALID = 12  # of a target's valid inputs
 MUTATED = 25
 RUN_VALID = 4  # of the files of a run, which commands open
 RUN_MUTATED = 6
-# Runs whose commands take seconds; the other runs are opened by the same code.
-SLOW = ("run-columns", "run-gan_images", "run-images", "run-text")
+# Runs whose commands take seconds, and the headers of files; others are opened by the same code.
+SLOW = ("run-columns", "run-gan_images", "run-images", "run-similar", "run-text")
+SLOW += ("compressed-headers",)
 
 
 @pytest.mark.parametrize(

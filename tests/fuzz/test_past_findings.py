@@ -82,8 +82,8 @@ FINDINGS: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "lists nested 100,000 deep": ("x.jsonl", DEEP, pairs, "nested too deep"),
     "half of a surrogate pair": ("x.jsonl", lines_of(["a", "\ud800"]), pairs, "surrogate"),
     "a NUL byte": ("x.txt", b"a\nb\0c\n", texts, "line 2, byte 3: a NUL byte"),
-    "a hundred thousand columns": (
-        "x.csv", b",".join(b"c%d" % i for i in range(10**5)) + b"\n" + b"1," * (10**5 - 1) + b"2\n",
+    "twenty thousand columns": (
+        "x.csv", b",".join(b"c%d" % i for i in range(20_000)) + b"\n" + b"1," * 19_999 + b"2\n",
         TableFile().read, "at most 16,384 columns",
     ),
     "Parquet of noise": ("x.parquet", b"PAR1" + bytes(100) + b"PAR1", read, "cannot be read"),

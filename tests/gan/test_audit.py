@@ -215,14 +215,17 @@ def test_rounded_scores_certify_no_more_than_exact_ones() -> None:
 
 
 def test_the_certificate_bounds_every_slope_and_the_bracket_holds() -> None:
-    for family, shape in (("MLP", (2,)), ("Conv", (1, 8, 8))):
-        critic = build({"network": f"{family}Critic", "shape": shape})
+    for network, shape in (
+        ({"network": "MLPCritic"}, (2,)),
+        ({"network": "ConvCritic", "width": 8}, (1, 8, 8)),
+    ):
+        critic = build({**network, "shape": shape})
         x = torch.randn(20, *shape)
         y = 1 + torch.randn(20, *shape)
         for exact in (False, True):
             if exact:
                 critic = spectral_normalize(critic, exact_on=x)
-                for _ in range(200):
+                for _ in range(20):
                     critic(x[:2])
             facts = audit(critic, x, y)
             assert facts.certificate >= facts.gradient_norms[-1]

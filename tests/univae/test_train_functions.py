@@ -355,6 +355,7 @@ def run_beside_another_package(tmp_path: Path, *arguments: str) -> subprocess.Co
     )
 
 
+@pytest.mark.slow
 def test_everything_works_beside_a_users_own_package(tmp_path: Path) -> None:
     code = (
         "import univae, density; "

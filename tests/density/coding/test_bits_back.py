@@ -162,6 +162,7 @@ def test_autoregressive_pixels_come_back(pixels: Pixels, particles: int) -> None
         assert (density.decompress(model, content) == x).all()
 
 
+@pytest.mark.slow
 def test_autoregressive_pixels_cost_the_bound() -> None:
     """Rows of stripes: without its neighbours every pixel costs a bit."""
     phase = np.random.default_rng(1).integers(2, size=(160, 1, 8, 1))
@@ -201,7 +202,7 @@ def bound(model: nn.Module, x: np.ndarray, samples: int, draws: int) -> tuple[fl
     return each.mean().item(), (each.mean(1).std() / math.sqrt(draws)).item()
 
 
-@pytest.mark.parametrize("latents", [(3,), (3, 2)])
+@pytest.mark.parametrize("latents", [(3,), pytest.param((3, 2), marks=pytest.mark.slow)])
 def test_the_net_rate_is_the_negative_elbo_within_one_per_cent(latents: tuple[int, ...]) -> None:
     model = trained(latents)
     x = binary_rows(1600, LARGER)
@@ -236,6 +237,15 @@ def test_all_bits_are_counted() -> None:
     assert message.initial_bits > PRECISION * 4 * coder.code.layers.width
 
 
+def test_bit_swap_needs_fewer_bits_to_start() -> None:
+    model = perceptron(latents=(3, 2))
+    x = binary_rows(60)
+    swap = coded(model, x, tile=8)[0]
+    joint = coded(model, x, tile=8, swap=False)[0]
+    assert swap.initial_bits < 0.75 * joint.initial_bits
+
+
+@pytest.mark.slow
 def test_bit_swap_needs_fewer_bits_to_start_and_as_many_a_datum() -> None:
     model = trained((3, 2))
     x = binary_rows(400, LARGER)
@@ -276,6 +286,7 @@ np.save(sys.argv[3], x)
 """
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_reads_the_same(tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(1)

@@ -37,6 +37,7 @@ def test_annealed_weights_are_unbiased(start: str, steps: int) -> None:
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / math.sqrt(50)
 
 
+@pytest.mark.slow
 def test_the_chains_need_few_steps_from_the_posterior_and_more_from_the_prior() -> None:
     model, x = wide(widen=1.5, shift=0.1)
     prior, posterior = (annealed(model, x, 20, 64, start=start) for start in ("prior", "posterior"))
@@ -100,7 +101,7 @@ def test_the_path_is_the_sigmoid_and_crowds_at_both_ends() -> None:
     torch.testing.assert_close(logit.diff(), torch.full((100,), 0.08, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("start", ["prior", "posterior"])
+@pytest.mark.parametrize("start", [pytest.param("prior", marks=pytest.mark.slow), "posterior"])
 def test_the_sandwich_holds_the_likelihood(start: str) -> None:
     model, _ = wide(widen=1.5, shift=0.1)
     seen = Recorded(model.w, model.mu, widen=1.5, shift=0.1)
@@ -137,6 +138,7 @@ def test_the_sandwich_is_that_of_data_that_were_simulated_before() -> None:
     assert abs(noise.square().mean() - 1) < 5 * math.sqrt(2 / noise.numel())
 
 
+@pytest.mark.slow
 def test_longer_paths_close_the_gap() -> None:
     model, _ = wide()
     gaps = [sandwich(model, 30, steps, 8).mean[2] for steps in (6, 30)]

@@ -342,6 +342,7 @@ def test_a_mixture_of_normals_is_a_prior_for_annealing() -> None:
 # The study
 
 
+@pytest.mark.slow
 def test_no_estimate_of_known_evidence_is_called_reliable_and_wrong() -> None:
     rows = [study(case, 3 if name.startswith("texts") else 9, 128) for name, case in CASES.items()]
     summary = total(rows)

@@ -339,7 +339,9 @@ def test_a_datum_that_meets_the_limit_is_flagged_and_keeps_its_evidence() -> Non
     assert result.estimate.khat[1:].isfinite().all()
 
 
-@pytest.mark.parametrize(("variance", "bound"), [(0.1, 0.005), (0.4, 0.003)])
+@pytest.mark.parametrize(
+    ("variance", "bound"), [pytest.param(0.1, 0.005, marks=pytest.mark.slow), (0.4, 0.003)]
+)
 def test_stopping_leaves_the_estimated_likelihood_unbiased(variance: float, bound: float) -> None:
     x = torch.full((6000, 1), 1.2)
     model = by_hand(0.96, variance)  # the posterior has variance 0.2

@@ -359,6 +359,7 @@ def test_even_noise_makes_the_bound_of_a_linear_gaussian_model_exact() -> None:
     assert single.std() > 0.5
 
 
+@pytest.mark.slow
 def test_a_full_covariance_reaches_posteriors_that_a_diagonal_does_not() -> None:
     model, x = wide()
     covariance = model.posterior(x).covariance_matrix[0]

@@ -57,7 +57,9 @@ def test_the_jackknife_is_its_plain_formula(order: int, scale: float) -> None:
     torch.testing.assert_close(found.standard_error, pseudo.std(0) / math.sqrt(6))
 
 
-@pytest.mark.parametrize("samples", [6, 8, 12])
+@pytest.mark.parametrize(
+    "samples", [6, *(pytest.param(each, marks=pytest.mark.slow) for each in (8, 12))]
+)
 def test_the_bias_falls_with_the_square_of_the_samples(samples: int) -> None:
     log_w = hand_case(samples, 400_000)
     plain_bias = log_likelihood(log_w).mean().item()

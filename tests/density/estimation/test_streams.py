@@ -223,7 +223,13 @@ def test_the_error_of_a_mean_over_repeated_data_covers_its_spread_over_seeds() -
     assert 0.7 < np.sqrt(np.mean(np.square(errors))) / spread < 1.4
 
 
-@pytest.mark.parametrize("proposal", PROPOSALS)
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "refined" else [])
+        for name in PROPOSALS
+    ],
+)
 def test_the_score_of_a_datum_does_not_depend_on_the_others(proposal: str) -> None:
     whole = scores_of(range(40), proposal)
     for rows in (range(20), range(20, 40), [7], list(range(39, -1, -1)), [3, 3, 9]):
@@ -264,7 +270,7 @@ def test_other_seeds_give_other_scores_and_the_global_generator_gives_new_ones()
     assert not np.any(new[0] == new[1])
 
 
-@pytest.mark.parametrize("name", ["text", "text_vmf"])
+@pytest.mark.parametrize("name", ["text", pytest.param("text_vmf", marks=pytest.mark.slow)])
 def test_texts_score_alike_alone_in_halves_and_in_any_order(name: str) -> None:
     torch.set_default_dtype(torch.float32)
     run = univae.load(GOLDEN / name / "run", device="cpu")

@@ -156,6 +156,7 @@ def test_a_network_whose_output_is_zero_gives_the_marginals() -> None:
     torch.testing.assert_close(head(torch.randn(400, head.numbers, 1, 3, 3)).log_prob(x), expected)
 
 
+@pytest.mark.slow
 def test_a_model_with_neighbours_learns_what_its_latent_cannot_hold() -> None:
     """Chequerboards of random phase in every row: one bit a row, given the left neighbour."""
     torch.manual_seed(1)

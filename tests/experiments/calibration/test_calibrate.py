@@ -95,6 +95,28 @@ def text_config(out: Path, texts: Path, **options: Any) -> train_text.Config:
     return train_text.Config.of(out=out, text=str(texts), **TEXT_OPTIONS | options)
 
 
+@pytest.fixture(scope="module")
+def calibrated(
+    tmp_path_factory: pytest.TempPathFactory, texts: Path
+) -> tuple[Path, dict[str, Any]]:
+    """A run that ends with a calibration, to be read, and the result of its training."""
+    run = tmp_path_factory.mktemp("calibrated") / "run"
+    return run, train_text.train(text_config(run, texts))
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+    """A run of as many steps as the training of the other one, to be copied."""
+    run = tmp_path_factory.mktemp("uncalibrated") / "run"
+    train_text.train(text_config(run, texts, calibration=0.0, steps=20))
+    return run
+
+
+def copy_of(run: Path, target: Path) -> Path:
+    shutil.copytree(run, target)
+    return target
+
+
 def weights(run: Path, checkpoint: str) -> dict[str, Tensor]:
     return load_file(run / "checkpoints" / checkpoint / "model.safetensors")
 
@@ -124,9 +146,9 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_training_ends_with_a_posterior_that_fits_the_model_better(
-    tmp_path: Path, texts: Path
+    calibrated: tuple[Path, dict[str, Any]],
 ) -> None:
-    result = train_text.train(text_config(tmp_path / "run", texts))
+    run, result = calibrated
     assert result["steps"] == 20
     summary = result["calibration"]
     assert summary["kept"]
@@ -134,18 +156,16 @@ def test_training_ends_with_a_posterior_that_fits_the_model_better(
     assert summary["after"]["elbo_nats"] > summary["before"]["elbo_nats"]
     assert result["elbo_nats"] == summary["after"]["elbo_nats"]
 
-    before = weights(tmp_path / "run", "uncalibrated")
-    after = weights(tmp_path / "run", "best")
+    before = weights(run, "uncalibrated")
+    after = weights(run, "best")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all(name.startswith("infer.") for name in moved)
     # logged apart: 20 steps of training and 20 of calibration, every fourth
-    steps = [row["step"] for row in rows(tmp_path / "run") if row["kind"] == "train"]
-    inner = [
-        row["step"] for row in rows(tmp_path / "run" / "calibration") if row["kind"] == "train"
-    ]
+    steps = [row["step"] for row in rows(run) if row["kind"] == "train"]
+    inner = [row["step"] for row in rows(run / "calibration") if row["kind"] == "train"]
     assert steps == inner == [4, 8, 12, 16, 20]
-    assert read_json(tmp_path / "run" / "DONE") == result
+    assert read_json(run / "DONE") == result
 
 
 def worsening(self: Any, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
@@ -155,10 +175,9 @@ def worsening(self: Any, batch: Tensor, progress: Progress) -> tuple[Tensor, dic
 
 
 def test_a_calibration_that_helps_nothing_leaves_the_run_as_it_was(
-    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, uncalibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
-    train_text.train(text_config(run, texts, calibration=0.0))
+    run = copy_of(uncalibrated, tmp_path / "run")
     before = weights(run, "best")
     monkeypatch.setattr(CalibrationTask, "loss", worsening)
     result = calibrate.main(calibrate.Config(run=run, steps=5))
@@ -169,14 +188,14 @@ def test_a_calibration_that_helps_nothing_leaves_the_run_as_it_was(
     assert not Run.open(run).has_checkpoint("uncalibrated")
 
 
-def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Path) -> None:
-    train_text.train(text_config(tmp_path / "one", texts))
-    run = tmp_path / "two"
-    train_text.train(text_config(run, texts, calibration=0.0, steps=20))
+def test_the_command_equals_the_last_phase_of_training(
+    tmp_path: Path, calibrated: tuple[Path, dict[str, Any]], uncalibrated: Path
+) -> None:
+    run = copy_of(uncalibrated, tmp_path / "run")
     left_by_a_killed_process = run / f".calibration.{HOST}.{2**30}.new"
     left_by_a_killed_process.mkdir()
     calibrate.main(calibrate.Config(run=run, steps=20))
-    assert same_weights(tmp_path / "one", run, "best")
+    assert same_weights(calibrated[0], run, "best")
     assert not left_by_a_killed_process.exists()
 
     with pytest.raises(InputError, match="has been calibrated; --again does it once more"):
@@ -184,10 +203,11 @@ def test_the_command_equals_the_last_phase_of_training(tmp_path: Path, texts: Pa
 
 
 def test_an_interrupted_calibration_resumes_to_the_same_weights(
-    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    texts: Path,
+    calibrated: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = text_config(tmp_path / "whole", texts, checkpoint_every=1)
-    train_text.train(whole)
     with monkeypatch.context() as patch:
         stop_at(7, CalibrationTask, patch)
         cut = text_config(tmp_path / "cut", texts, checkpoint_every=1)
@@ -198,8 +218,8 @@ def test_an_interrupted_calibration_resumes_to_the_same_weights(
 
     train_text.train(text_config(tmp_path / "cut", texts, checkpoint_every=1, resume=True))
     for checkpoint in ("best", "uncalibrated"):
-        assert same_weights(tmp_path / "whole", tmp_path / "cut", checkpoint)
-    assert rows(tmp_path / "whole" / "calibration") == rows(tmp_path / "cut" / "calibration")
+        assert same_weights(calibrated[0], tmp_path / "cut", checkpoint)
+    assert rows(calibrated[0] / "calibration") == rows(tmp_path / "cut" / "calibration")
 
 
 @pytest.mark.slow
@@ -263,7 +283,7 @@ def test_weights_that_have_changed_are_not_calibrated(tmp_path: Path, texts: Pat
 def test_folded_gradients_of_the_training_reach_the_calibration(
     tmp_path: Path, texts: Path
 ) -> None:
-    config = text_config(tmp_path / "run", texts, window=2, clip=0.0)
+    config = text_config(tmp_path / "run", texts, window=2, clip=0.0, steps=24)
     train_text.train(config)
     norms = [row["gradient_norm"] for row in rows(tmp_path / "run" / "calibration")[1:-1]]
     assert all(norm > 0 for norm in norms)
@@ -322,9 +342,8 @@ def test_a_run_older_than_the_options_resumes_without_a_calibration(
         train_text.train(text_config(run, texts, resume=True))
 
 
-def test_other_texts_are_no_training_texts(tmp_path: Path, texts: Path) -> None:
-    run = tmp_path / "run"
-    train_text.train(text_config(run, texts, calibration=0.0))
+def test_other_texts_are_no_training_texts(tmp_path: Path, texts: Path, uncalibrated: Path) -> None:
+    run = copy_of(uncalibrated, tmp_path / "run")
     with pytest.raises(InputError, match="holds the token ids of its training; leave out --data"):
         calibrate.main(calibrate.Config(run=run, data=str(texts)))
     shutil.rmtree(run / "corpus")

@@ -150,7 +150,11 @@ def test_every_format_and_built_in_set_is_in_the_help(command: str) -> None:
         assert words in text
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+# test_glyphs.py has the sizes of the sets of glyphs, which are drawn when they are read
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if "glyphs" in name else []) for name in BUILT_IN],
+)
 def test_every_built_in_set_is_what_its_summary_says(name: str) -> None:
     row = BUILT_IN[name]
     data = read(name)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.data import glyphs as glyph_module
 from experiments.data.arrays import Data
-from experiments.data.glyphs import FONTS, MODES, glyphs, stacked
+from experiments.data.glyphs import FONTS, MODES, glyphs
 from experiments.data.readers import read
 from experiments.gans import features
 from experiments.gans.evaluation import compute_reference, table
@@ -112,14 +112,16 @@ def test_an_image_without_a_change_is_the_drawn_digit(monkeypatch: pytest.Monkey
     assert np.abs(images[:, 0] / 255 - small.numpy()).max() < 0.5 / 255 + 1e-4
 
 
-def test_the_label_of_a_stack_is_that_of_its_channels() -> None:
-    images, labels = stacked(50)
-    singles, digits = glyphs()
+def test_the_label_of_a_stack_is_that_of_its_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glyph_module, "glyphs", lambda seed: glyphs(SMALL, seed))
+    stack = glyph_module._stacked.__wrapped__
+    images, labels = stack(50, 0)
+    singles, digits = glyphs(SMALL)
     known = {image.tobytes(): digit for image, digit in zip(singles[:, 0], digits, strict=True)}
     result = [[known[channel.tobytes()] for channel in image] for image in images]
     assert [100 * a + 10 * b + c for a, b, c in result] == labels.tolist()
-    assert np.array_equal(images, stacked(50)[0])
-    assert stacked(50, seed=1)[1].tolist() != labels.tolist()
+    assert np.array_equal(images, stack(50, 0)[0])
+    assert stack(50, 1)[1].tolist() != labels.tolist()
 
 
 def test_the_built_in_sets_have_their_sizes_and_classes() -> None:

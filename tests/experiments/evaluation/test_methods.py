@@ -375,7 +375,7 @@ def test_a_run_is_scored_to_a_standard_error(tmp_path: Path) -> None:
     assert "cannot be shown" not in page
 
 
-@pytest.mark.parametrize("proposal", ["auto", "refined"])
+@pytest.mark.parametrize("proposal", [pytest.param("auto", marks=pytest.mark.slow), "refined"])
 def test_a_datum_without_probability_leaves_the_others_their_estimates(
     tmp_path: Path, proposal: str
 ) -> None:

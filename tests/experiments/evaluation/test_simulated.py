@@ -68,9 +68,9 @@ class LinearScorer:
 
 def test_the_bounds_hold_the_likelihood_of_the_data_that_were_drawn() -> None:
     scorer = LinearScorer(cut=2)
-    simulation = Simulation(200, 10, 4, "posterior")
+    simulation = Simulation(100, 10, 4, "posterior")
     result = simulation.bounds(scorer)
-    assert [len(x) for x in scorer.simulated] == [20] * 10  # 160 latents, 8 a datum
+    assert [len(x) for x in scorer.simulated] == [20] * 5  # 160 latents, 8 a datum
     x = torch.cat(scorer.simulated)
     truth = Normal(0.0, math.sqrt(2.0)).log_prob(x).mean().item()
     error = result["gap_standard_error_nats"]
@@ -79,9 +79,9 @@ def test_the_bounds_hold_the_likelihood_of_the_data_that_were_drawn() -> None:
     assert result["gap_nats"] == pytest.approx(result["upper_nats"] - result["lower_nats"])
     assert 0 < error < result["lower_standard_error_nats"]
     # log p(x) of x ~ p has the variance 1 / 2
-    spread = math.sqrt(0.5 / 200)
+    spread = math.sqrt(0.5 / 100)
     assert result["lower_standard_error_nats"] == pytest.approx(spread, rel=0.4)
-    assert (result["count"], result["cut"]) == (200, 20)
+    assert (result["count"], result["cut"]) == (100, 10)
     assert simulation.notes(result | {"cut": 0}) == []
 
 

@@ -19,6 +19,7 @@ def _single_precision() -> None:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_a_mixture_with_an_enumerated_cluster_is_scored_beside_its_exact_evidence() -> None:
     result = pyro_mixture.main(pyro_mixture.Config(steps=300, samples=2000))
     assert result["elbo_nats"] < result["log_likelihood_nats"]
@@ -27,6 +28,7 @@ def test_a_mixture_with_an_enumerated_cluster_is_scored_beside_its_exact_evidenc
     assert result["exact_nats"] > -18.45
 
 
+@pytest.mark.slow
 def test_two_levels_in_pyro_learn_digits() -> None:
     result = pyro_two_levels.main(pyro_two_levels.Config(steps=150, samples=50, hidden=64))
     for scores in result["proposals"].values():

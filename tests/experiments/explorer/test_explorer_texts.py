@@ -41,7 +41,7 @@ def test_a_path_is_that_of_interpolate_with_the_words_of_both_ends(run: Any) -> 
     assert path[1][2:] == (word_overlap(texts[0], texts[1]), word_overlap(texts[-1], texts[1]))
 
 
-@pytest.mark.parametrize("name", ["text", "text_vmf"])
+@pytest.mark.parametrize("name", ["text", pytest.param("text_vmf", marks=pytest.mark.slow)])
 def test_sliders_at_zero_give_the_reconstruction_and_others_the_moved_latents(
     opened: Callable[[str], Any], name: str
 ) -> None:

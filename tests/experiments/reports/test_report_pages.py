@@ -1,6 +1,7 @@
 """Reports and comparisons in a browser: no fault that a reader would see, and scripts that work."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,54 +15,88 @@ from tests.experiments.reports.synthetic_runs import RUNS, gan_run, image_run, m
 __all__ = ["chromium"]
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The report of a run of every kind, and of one that failed."""
-    folder = tmp_path_factory.mktemp("runs")
-    pages = {kind: str(write(make(folder / kind))) for kind, make in RUNS.items()}
-    failed = make_run(folder / "failed", text="a" * 400)
+Pages = Callable[[str], str]  # from a name to the path of its page, which is written once
+
+
+def failed_run(folder: Path) -> Path:
+    failed = make_run(folder, text="a" * 400)
     (failed / "ERROR.json").write_text('{"step": 7, "reason": "the loss is not finite"}')
-    return {**pages, "failed": str(write(failed))}
+    return failed
 
 
-@pytest.fixture(scope="module")
-def comparisons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Comparisons of few and of many groups."""
-    folder = tmp_path_factory.mktemp("compared")
-    two = [image_run(folder / "a"), image_run(folder / "b", lr=0.5)]
-    seeds = [
+def two_runs(folder: Path) -> list[Path]:
+    return [image_run(folder / "a"), image_run(folder / "b", lr=0.5)]
+
+
+def seeds_of_runs(folder: Path) -> list[Path]:
+    return [
         gan_run(folder / f"gan{lr}-{seed}", shift=100 * lr + seed, lr=lr, seed=seed)
         for lr in (0.01, 0.02)
         for seed in (0, 1, 2)
     ]
-    eight = [table_run(folder / f"lr{i}", lr=0.001 * (i + 1)) for i in range(8)]
-    mixed = [*two, seeds[0]]
-    runs = {"two": two, "seeds": seeds, "eight": eight, "mixed": mixed}
-    pages = {name: compare(each, folder / f"{name}.html") for name, each in runs.items()}
-    return {name: str(page) for name, page in pages.items()}
+
+
+def eight_runs(folder: Path) -> list[Path]:
+    return [table_run(folder / f"lr{i}", lr=0.001 * (i + 1)) for i in range(8)]
+
+
+def mixed_runs(folder: Path) -> list[Path]:
+    return [*two_runs(folder), gan_run(folder / "gan", shift=1.0, lr=0.01, seed=0)]
+
+
+REPORTED: dict[str, Callable[[Path], Path]] = {**RUNS, "failed": failed_run}
+COMPARED: dict[str, Callable[[Path], list[Path]]] = {
+    "two": two_runs,
+    "seeds": seeds_of_runs,
+    "eight": eight_runs,
+    "mixed": mixed_runs,
+}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """The report of a run of every kind, and of one that failed."""
+    folder = tmp_path_factory.mktemp("runs")
+    return functools.cache(lambda kind: str(write(REPORTED[kind](folder / kind))))
+
+
+@pytest.fixture(scope="module")
+def comparisons(tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """Comparisons of few and of many groups."""
+    folder = tmp_path_factory.mktemp("compared")
+
+    @functools.cache
+    def written(name: str) -> str:
+        (folder / name).mkdir()
+        return str(compare(COMPARED[name](folder / name), folder / f"{name}.html"))
+
+    return written
 
 
 @pytest.fixture
-def page(chromium: Any, reports: dict[str, str]) -> Iterator[Any]:
+def page(chromium: Any, reports: Pages) -> Iterator[Any]:
     """The page of a text model."""
-    with opened_page(chromium, reports["text"]) as (opened, problems):
+    with opened_page(chromium, reports("text")) as (opened, problems):
         yield opened
         assert problems == []
 
 
-@pytest.mark.parametrize("kind", [*RUNS, "failed"])
-def test_a_report_has_no_faults(kind: str, chromium: Any, reports: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in RUNS), "failed"]
+)
+def test_a_report_has_no_faults(kind: str, chromium: Any, reports: Pages) -> None:
     for width, scheme in views():
-        with opened_page(chromium, reports[kind], width, scheme) as (opened, problems):
+        with opened_page(chromium, reports(kind), width, scheme) as (opened, problems):
             for details in opened.query_selector_all("details"):
                 details.evaluate("node => { node.open = true; }")
             assert faults(opened, problems) == [], (width, scheme)
 
 
-@pytest.mark.parametrize("name", ["two", "seeds", "eight", "mixed"])
-def test_a_comparison_has_no_faults(name: str, chromium: Any, comparisons: dict[str, str]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_comparison_has_no_faults(name: str, chromium: Any, comparisons: Pages) -> None:
     for width, scheme in views():
-        with opened_page(chromium, comparisons[name], width, scheme) as (opened, problems):
+        with opened_page(chromium, comparisons(name), width, scheme) as (opened, problems):
             for details in opened.query_selector_all("details"):
                 details.evaluate("node => { node.open = true; }")
             assert faults(opened, problems) == [], (width, scheme)
@@ -77,6 +112,7 @@ def test_contents_lead_to_every_part_and_back(page: Any) -> None:
     assert page.evaluate("window.scrollY") == 0
 
 
+@pytest.mark.slow
 def test_related_parts_are_linked(page: Any) -> None:
     links = page.eval_on_selector_all(
         ".related a", "links => links.map(a => [a.closest('section').id, a.hash.slice(1)])"
@@ -90,6 +126,7 @@ def test_related_parts_are_linked(page: Any) -> None:
     assert {target for _, target in links} <= set(ids)
 
 
+@pytest.mark.slow
 def test_a_chart_shows_the_value_under_the_pointer(page: Any) -> None:
     chart = page.locator("figure", has_text="Negative log-likelihood of held-out data").locator(
         "svg"
@@ -103,11 +140,10 @@ def test_a_chart_shows_the_value_under_the_pointer(page: Any) -> None:
     assert page.locator(".tip").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_slider_shows_one_image_at_a_time(
-    width: int, chromium: Any, reports: dict[str, str]
-) -> None:
-    with opened_page(chromium, reports["gan"], width) as (opened, problems):
+def test_the_slider_shows_one_image_at_a_time(width: int, chromium: Any, reports: Pages) -> None:
+    with opened_page(chromium, reports("gan"), width) as (opened, problems):
         shown = opened.locator(".slide:visible img")
         assert shown.count() == 1
         last = shown.get_attribute("alt")
@@ -121,16 +157,18 @@ def test_the_slider_shows_one_image_at_a_time(
         assert problems == []
 
 
-def test_without_scripts_all_images_are_a_list(chromium: Any, reports: dict[str, str]) -> None:
+@pytest.mark.slow
+def test_without_scripts_all_images_are_a_list(chromium: Any, reports: Pages) -> None:
     context = chromium.new_context(java_script_enabled=False)
     opened = context.new_page()
-    opened.goto(Path(reports["gan"]).as_uri())
+    opened.goto(Path(reports("gan")).as_uri())
     assert opened.locator(".slide img").count() == 6
     assert opened.locator(".slide img >> visible=true").count() == 6
     assert opened.locator(".control >> visible=true").count() == 0
     context.close()
 
 
+@pytest.mark.slow
 def test_a_click_on_a_head_sorts_the_scores(page: Any) -> None:
     page.click("summary:has-text('lowest scores')")
     table = page.locator("table.sortable").first
@@ -150,18 +188,20 @@ def test_a_click_on_a_head_sorts_the_scores(page: Any) -> None:
     assert column(2) == sorted(column(2))
 
 
-def test_colours_follow_the_scheme(chromium: Any, reports: dict[str, str]) -> None:
+@pytest.mark.slow
+def test_colours_follow_the_scheme(chromium: Any, reports: Pages) -> None:
     colours = set()
     for scheme in ("light", "dark"):
-        with opened_page(chromium, reports["text"], scheme=scheme) as (opened, _):
+        with opened_page(chromium, reports("text"), scheme=scheme) as (opened, _):
             script = "node => [getComputedStyle(document.body).backgroundColor, getComputedStyle(node).stroke]"
             colours.add(tuple(opened.locator("svg .line.c0").first.evaluate(script)))
     assert len({background for background, _ in colours}) == 2
     assert len({stroke for _, stroke in colours}) == 2
 
 
-def test_the_best_value_of_a_metric_is_marked(chromium: Any, comparisons: dict[str, str]) -> None:
-    with opened_page(chromium, comparisons["seeds"]) as (opened, _):
+@pytest.mark.slow
+def test_the_best_value_of_a_metric_is_marked(chromium: Any, comparisons: Pages) -> None:
+    with opened_page(chromium, comparisons("seeds")) as (opened, _):
         part = opened.locator("#metrics")
         heads = part.locator("thead th").all_text_contents()
         assert heads == ["", "lr 0.01", "lr 0.02"]

@@ -156,6 +156,7 @@ def test_two_processes_have_the_gradient_of_one_over_the_union(
         assert logged == pytest.approx(means, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_pairs_are_compared_in_each_micro_batch_of_all_processes(
     together: list[dict[str, tuple[Tensor, dict[str, float]]]], tmp_path: Path
 ) -> None:

@@ -87,8 +87,9 @@ def test_every_arm_is_in_the_table_with_its_spread(
 ) -> None:
     monkeypatch.setattr(lengths, "LENGTHS", (64, 128))
     monkeypatch.setattr(lengths, "TOKENS", 512)
+    monkeypatch.setattr(lengths, "Shape", lambda: SMALL)
     options = argparse.Namespace(
-        texts=[text], tasks=["causal"], minutes=0.005, seeds=2, out=tmp_path / "runs"
+        texts=[text], tasks=["causal"], minutes=0.001, seeds=2, out=tmp_path / "runs"
     )
     table = main(options)["table"]["a text causal"]
     arms = {"sqrt", "log_n", "sqrt_log_n", "learned", "clip"}

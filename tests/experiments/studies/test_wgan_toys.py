@@ -86,6 +86,7 @@ def test_the_rate_with_the_smallest_distance_is_chosen_among_those_that_ended(
     assert best_rate({job.name: {"failed": "NaN"} for job in tried}, tried) is None
 
 
+@pytest.mark.slow
 def test_the_benchmark_names_its_bars() -> None:
     parts = {
         "critic": gan_step.critics,

@@ -31,7 +31,7 @@ class Breaking(UniVAE):
         return step
 
 
-@pytest.mark.parametrize("tile", [1, 4])
+@pytest.mark.parametrize("tile", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("block", [7, 100])
 @pytest.mark.parametrize("broken", [0, 29])
 def test_the_row_of_a_text_is_named(broken: int, block: int, tile: int) -> None:

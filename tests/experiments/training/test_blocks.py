@@ -79,7 +79,13 @@ def trained(**options: object) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"accumulate": 2}, {"window": 2, "clip": 0.0}, {"window": 2}, {"precision": "bf16"}],
+    [
+        {},
+        pytest.param({"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param({"window": 2, "clip": 0.0}, marks=pytest.mark.slow),
+        {"window": 2},
+        {"precision": "bf16"},
+    ],
 )
 def test_the_trained_weights_are_the_same_bit_for_bit(options: dict[str, object]) -> None:
     kept = trained(**options)

@@ -215,6 +215,7 @@ def test_a_time_too_short_for_two_small_validations_is_used_for_steps(
 LIMITED = replace(SETTINGS, steps=40, validate_every=10, checkpoint_every=0, log_every=1)
 
 
+@pytest.mark.slow
 def test_a_generous_time_limit_gives_the_weights_of_the_steps_whatever_the_clock_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +231,10 @@ def test_a_generous_time_limit_gives_the_weights_of_the_steps_whatever_the_clock
         assert (run.checkpoint("last") / "model.safetensors").read_bytes() == weights
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])  # of the 24 rows: up to 4.8 s
+# of the 24 rows: up to 4.8 s
+@pytest.mark.parametrize(
+    "seconds", [*(pytest.param(each, marks=pytest.mark.slow) for each in (0.0, 0.05)), 0.2]
+)
 def test_validations_and_the_best_of_a_time_limit_do_not_depend_on_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:

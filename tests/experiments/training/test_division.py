@@ -84,7 +84,7 @@ def gan(options: Mapping[str, object]) -> None:
     ("train", "task", "accumulate"),
     [pytest.param(density, DensityTask, 2, marks=pytest.mark.slow), (gan, GanTask, 1)],
 )
-@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("first", "second"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_every_datum_is_loaded_once_an_epoch_where_other_processes_continue_in_its_middle(
     train: Callable,
     task: type,

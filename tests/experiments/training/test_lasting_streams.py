@@ -120,6 +120,7 @@ def test_a_command_whose_terminal_or_tee_is_gone_saves_its_steps_and_ends_with_1
     assert not (run / "ERROR.json").exists()
 
 
+@pytest.mark.slow
 def test_a_command_with_closed_streams_does_its_work(tmp_path: Path) -> None:
     univae = f"{shlex.quote(sys.executable)} -m univae"
     command = f"{univae} doctor --seconds 0 2>&- > out.json && {univae} --version >&- 2>&-"

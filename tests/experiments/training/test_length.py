@@ -44,6 +44,7 @@ def test_training_on_follows_the_schedule_of_the_new_length_from_the_step_reache
     assert read_json(run.path / "DONE") == longer
 
 
+@pytest.mark.slow
 def test_the_same_two_lengths_give_the_same_bits(tmp_path: Path) -> None:
     runs = []
     for name in ("a", "b"):

@@ -152,7 +152,9 @@ def assert_equal(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 9, 12])
+@pytest.mark.parametrize(
+    "stop", [1, 5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 9, 12))]
+)
 def test_a_run_stopped_in_mid_epoch_resumes_to_the_same_bits(tmp_path: Path, stop: int) -> None:
     result, whole, first = train(tmp_path / "whole")
     task = Toy()

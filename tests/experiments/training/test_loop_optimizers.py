@@ -75,7 +75,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+SIBLINGS = ("tiger", "adamw plain", "adamw scale")  # of variants that do the same and more
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SIBLINGS else []) for name in VARIANTS],
+)
 def test_every_optimizer_resumes_to_the_same_bits_and_learns(tmp_path: Path, name: str) -> None:
     settings = replace(SETTINGS, steps=8, log_every=4, validate_every=4, **VARIANTS[name])
     _, whole, first = train(tmp_path / "whole", settings)

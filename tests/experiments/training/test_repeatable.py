@@ -30,9 +30,9 @@ def trained(command: str, folder: Path, threads: int) -> Path:
 @pytest.mark.parametrize(
     "command",
     [
-        "train-text",
+        pytest.param("train-text", marks=pytest.mark.slow),
         "train-density",
-        "train-gan",
+        pytest.param("train-gan", marks=pytest.mark.slow),
         pytest.param("train-similar", marks=pytest.mark.slow),
     ],
 )

@@ -52,7 +52,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*.new") if path.is_file()]
 
 
-@pytest.mark.parametrize(("call", "step"), [(1, 5), (3, 12)])
+@pytest.mark.parametrize(("call", "step"), [(1, 5), pytest.param(3, 12, marks=pytest.mark.slow)])
 def test_a_validation_that_was_interrupted_is_repeated_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, step: int
 ) -> None:
@@ -105,7 +105,9 @@ def test_tokenising_that_was_interrupted_is_resumed_to_the_same_bits(
     assert (parts / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["write_samples", "write_report"])
+@pytest.mark.parametrize(
+    "name", ["write_samples", pytest.param("write_report", marks=pytest.mark.slow)]
+)
 def test_a_report_that_was_interrupted_is_written_by_a_resume(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -139,15 +141,11 @@ def validates(run: Path) -> bool:
     return (run / "metrics.jsonl").exists()  # the only step is logged, the validation is next
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "is_busy", "message"),
     [
-        pytest.param(
-            400_000,
-            tokenises,
-            "interrupted before the first step; continue with --resume",
-            marks=pytest.mark.slow,
-        ),
+        (400_000, tokenises, "interrupted before the first step; continue with --resume"),
         (400, validates, "interrupted after step 1; continue with --resume"),
     ],
 )

@@ -214,6 +214,7 @@ def files_of(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run / EVENTS)): path.read_text() for path in tables}
 
 
+@pytest.mark.slow
 def test_texts_and_latents_of_a_text_model_are_shown_and_change_no_weight(tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"the cat sat on mat {i}\n" for i in range(80)))

@@ -101,7 +101,7 @@ def test_the_gradient_in_the_rows_is_that_of_the_double_backward_pass(
         Recipe(bf16=True),
     ],
 )
-@pytest.mark.parametrize("classes", [0, CLASSES])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=pytest.mark.slow), CLASSES])
 def test_steps_of_a_training_are_those_of_composed_operators(
     recipe: Recipe, classes: int, composed: Callable[..., Tensor]
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_spectral_norm_bounds_what_its_row_says(name: str) -> None:
     critic = row.apply(critic_of("conv"), SHAPE)
     assert is_spectral(critic) == row.normalizes
     x = torch.randn(2, *SHAPE)
-    for _ in range(200):
+    for _ in range(60):
         critic(x)
     convolution = critic.eval().layers[0]
     norm = operator_norm(convolution, SHAPE)

@@ -158,9 +158,9 @@ def test_a_nucleus_wider_than_the_first_look_is_the_sorted_one() -> None:
     p = torch.cat((torch.full((1, 3000), 1 / 3000), torch.linspace(0, 9, 3000).softmax(0)[None]))
     falling, ids = p.sort(-1, descending=True)
     kept = torch.zeros_like(p).scatter(-1, ids, (falling.cumsum(-1) - falling < 0.7).to(p))
-    drawn = Sampling(top_p=0.7)(p.log().repeat(4000, 1)).view(4000, 2)
+    drawn = Sampling(top_p=0.7)(p.log().repeat(2000, 1)).view(2000, 2)
     assert kept[1].gather(0, drawn[:, 1]).all()
-    # of 2100 equal ones, 4000 draws leave some 15 percent out
-    assert len(drawn[:, 0].unique()) > 1300
+    # of 2100 equal ones, 2000 draws leave some 39 percent out
+    assert len(drawn[:, 0].unique()) > 1150
     mean = (kept[1] * p[1] / (kept[1] * p[1]).sum() * torch.arange(3000)).sum()
-    assert (drawn[:, 1].double().mean() - mean).abs() < 5 * drawn[:, 1].double().std() / 4000**0.5
+    assert (drawn[:, 1].double().mean() - mean).abs() < 5 * drawn[:, 1].double().std() / 2000**0.5

@@ -233,7 +233,7 @@ def test_the_published_second_moment_is_too_large_by_the_law(
     assert optimizer.state[p]["exp_avg_sq"].mean() / true == pytest.approx(ratio, rel=0.02)
 
 
-@pytest.mark.parametrize("k", [4, 16])
+@pytest.mark.parametrize("k", [4, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 3.0])
 def test_corrected_steps_are_those_of_the_true_second_moment(signal: float, k: int) -> None:
     # Median |step / true step - 1| over coordinates. The published rule's: one minus the root of
@@ -536,10 +536,8 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "way"),
-    [("adamw", "folded"), pytest.param("tiger", "averaged", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "way"), [("adamw", "folded"), ("tiger", "averaged")])
 def test_two_processes_equal_one(name: str, way: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -182,7 +182,7 @@ def test_kl_is_summed_over_layers_and_never_averaged() -> None:  # U9
         )
 
 
-@pytest.mark.parametrize("prior", ["standard", "learned"])
+@pytest.mark.parametrize("prior", ["standard", pytest.param("learned", marks=pytest.mark.slow)])
 def test_the_kl_of_each_layer_has_the_mean_of_its_log_ratio(prior: str) -> None:
     model = make(prior=prior)
     ids = texts(5, 3)
@@ -285,10 +285,10 @@ def test_a_learned_gaussian_prior_starts_as_the_standard_one_and_is_trained() ->
     z = torch.randn(5, 2, 4)
     standard = Independent(Normal(torch.zeros(2, 4), 1.0), 2)
     torch.testing.assert_close(model.prior().log_prob(z), standard.log_prob(z))
-    optimizer = torch.optim.Adam(model.expect.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.expect.parameters(), lr=0.03)
     ids = texts(5, 8, 2, 6)
     losses = []
-    for _ in range(60):
+    for _ in range(20):
         torch.manual_seed(0)  # the same latents: the loss falls by what the prior learns alone
         kl = model.elbo(ids).kl.sum()
         losses.append(kl.item())
