@@ -43,6 +43,7 @@ NEAR = 1.05  # times the best NLL or bound
 COMPETES = 1.15  # times the best NLL: runs with all seeds
 WIDE = 3.0  # decades
 LARGEST_PERCENT = 2.0  # ratio above which no percentage is shown
+TENTH = 1.1  # ratio below which percentages have a decimal
 GRID_TASKS = ("text", "digits", "table")
 SHIFT_TASK = "shift"
 
@@ -218,13 +219,14 @@ def _percent(ratio: float | None) -> str:
     """Return how far an NLL is above the best, in bold where it is near.
 
     >>> _percent(1.0312), _percent(1.2), _percent(31.0), _percent(None)
-    ('**+3%**', '+20%', 'x 31', 'failed')
+    ('**+3.1%**', '+20%', 'x 31', 'failed')
     """
     if ratio is None:
         return "failed"
     if ratio > LARGEST_PERCENT:
         return f"x {ratio:.3g}"
-    percentage = f"{100 * (ratio - 1):+.0f}%"
+    digits = 1 if ratio < TENTH else 0
+    percentage = f"{100 * (ratio - 1):+.{digits}f}%"
     return f"**{percentage}**" if ratio <= NEAR else percentage
 
 
@@ -277,7 +279,8 @@ def draw(tables: JsonObject, path: Path) -> None:
             title=task,
             ylim=(0.9, 2.0),
         )
-    all_axes[-1].legend(frameon=False, fontsize=8)
+    lines, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
