@@ -2,11 +2,11 @@
 
 The models, binarisation and batches are those of Burda et al. (2015): training pixels are drawn
 black or white at every visit, test pixels once. NLL is minus the importance-sampled bound with
-``--samples`` samples on all test images. By default every run has 60 minutes of processor time on
-one thread, with a cosine schedule; ``--full`` is the published schedule of 3280 epochs, which takes
-days. The arm ``neighbours`` is the preset of that name, whose pixels are conditioned on the pixels
-before them, and ``neighbours-wide`` has twice the features of a larger neighbourhood, and averages
-its weights; both are not in the paper.
+``--samples`` samples from the posterior on all test images. By default every run has 60 minutes of
+processor time on one thread, with a cosine schedule; ``--full`` is the published schedule of 3280
+epochs, which takes days. The arm ``neighbours`` is the preset of that name, whose pixels are
+conditioned on the pixels before them, and ``neighbours-wide`` has twice the features of a larger
+neighbourhood, and averages its weights; both are not in the paper.
 
 ``python -m experiments.studies.iwae_mnist --train train-images-idx3-ubyte.gz --test
 t10k-images-idx3-ubyte.gz --out runs/iwae --results experiments/results/iwae_mnist.json``
@@ -124,7 +124,13 @@ def score(config: Scoring) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     scores = config.out / "scores.csv"
     totals = likelihood.main(
-        likelihood.Config(run=config.run, data=config.test, samples=config.samples, out=scores)
+        likelihood.Config(
+            run=config.run,
+            data=config.test,
+            samples=config.samples,
+            proposal="posterior",
+            out=scores,
+        )
     )
     run = TrainedDensity.open(config.run)
     x = fit_to(run, read(config.test)).batch(slice(0, UNIT_IMAGES))
