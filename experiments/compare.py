@@ -4,6 +4,7 @@ The numbers of a run are those of its best validation, and of its best validatio
 all runs have trained for.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from experiments.reports.charts import Chart
 from experiments.reports.comparison import Compared, compared, data_sets, feature_spaces
 from experiments.reports.comparison_blocks import metrics_table, options_table
 from experiments.reports.comparison_files import WRITERS
+from experiments.reports.comparison_text import metrics_text
 from experiments.reports.groups import Groups, group_runs
 from experiments.reports.metric_curves import COMPARED, overlay
 from experiments.reports.page import document
@@ -71,9 +73,16 @@ class Config:
 
 
 def main(config: Config) -> JsonObject:
-    """Return the ``path`` of the page, and those of the files of the table by their options."""
-    page = compare(config.runs, config.out, config.minutes, config.overwrite, config.files)
-    return {"path": str(page), **{option: str(path) for option, path in config.files.items()}}
+    """Return the ``path`` of the page, and those of the files of the table by their options.
+
+    The table is printed on stderr.
+    """
+    values = _write(config.runs, config.out, config.minutes, config.overwrite, config.files)
+    table = metrics_text(values)
+    if table:
+        print(table, file=sys.stderr)
+    paths = {option: str(path) for option, path in config.files.items()}
+    return {"path": str(config.out), **paths}
 
 
 def compare(
@@ -94,6 +103,18 @@ def compare(
     Raises:
         InputError: there is no run, a folder is no run, or a path must not be replaced.
     """
+    _write(runs, path, minutes, overwrite, files or {})
+    return path
+
+
+def _write(
+    runs: Sequence[Path],
+    path: Path,
+    minutes: float,
+    overwrite: bool,
+    files: Mapping[str, Path],
+) -> Sequence[Compared]:
+    """Write the page and the files, and return the metrics of every group."""
     if not runs:
         raise InputError(
             "compare: needs at least one run folder; got none; give the --out of training commands"
@@ -104,7 +125,7 @@ def compare(
     if repeated:
         raise InputError(f"compare: {brief_list(repeated)} is given twice; name each run once")
     out = Output(path, overwrite, runs, replaces=_is_comparison).check_file()
-    tables = _outputs(files or {}, path, overwrite, runs)
+    tables = _outputs(files, path, overwrite, runs)
     with reading(brief_list(runs)):
         groups = group_runs(folders)
         values = compared(groups)
@@ -112,7 +133,7 @@ def compare(
     out.write_text(page)
     for option, output in tables.items():
         output.write_text(WRITERS[option](values))
-    return path
+    return values
 
 
 def equal_time(runs: Sequence[RunFolder]) -> float | None:

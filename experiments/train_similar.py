@@ -18,6 +18,7 @@ from experiments.sentences.pair_task import pair_steps
 from experiments.sentences.presets import PRESETS
 from experiments.sentences.samples import write_samples
 from experiments.sentences.stages import STAGES, Stage
+from experiments.sentences.targets import TARGETS
 from experiments.training.command import Training, prepare_corpora
 from experiments.training.command import train as train_command
 from experiments.training.configuration import Configuration, Inherited
@@ -29,6 +30,7 @@ from experiments.training.settings import Settings
 from experiments.training.task import reseed
 from univae.attention.variant import VARIANT
 from univae.checkpoint import JsonObject
+from univae.errors import InputError
 from univae.rules import Rule
 from univae.sentence.model import RoFormerSim, RoFormerSimConfig
 from univae.sentence.trained import TrainedSimilar, similar_config
@@ -79,6 +81,12 @@ class Config(Configuration):
         require_vocabulary(self.data.tokenizer, self.model.vocab_size)
         o = self.objective
         self.stage.check(o.chunk_size, self.data.teacher)
+        source = self.origin.from_run or self.origin.init_from
+        if self.starts_from_teacher and source is not None:
+            raise InputError(
+                f"--token-start teacher: the table of tokens is that of {source}, whose weights "
+                "the run starts from; leave one of both out"
+            )
 
     @property
     def stage(self) -> Stage:
@@ -86,10 +94,17 @@ class Config(Configuration):
         return STAGES[self.objective.stage]
 
     @property
+    def starts_from_teacher(self) -> bool:
+        """Whether the table of tokens starts from the teacher's vectors."""
+        return self.data.token_start == "teacher"
+
+    @property
     def corpora(self) -> PairCorpora:
         """The token ids of the texts."""
         shape = self.model
         seed = self.training.seed
+        has_width = TARGETS[self.objective.distil_target].has_width
+        table_width = shape.embedding_width or shape.width
         return PairCorpora(
             self.data,
             self.stage,
@@ -99,6 +114,8 @@ class Config(Configuration):
             shape.vocab_size,
             self.training.device,
             self.origin,
+            vector_width=shape.width if has_width else None,
+            table_width=table_width if self.starts_from_teacher else None,
         )
 
 
@@ -151,6 +168,7 @@ def _steps(config: Config, world: World, notes: list[str]) -> GradientSteps:
     reseed(seed, "weights")
     model = RoFormerSim(similar_config(config.flat(), text.vocab_size))
     notes += config.origin.load(model, config.out, resumed=config.training.resume)
+    config.corpora.start_tokens(model, resumed=config.training.resume)
     objective = config.objective
     if config.stage.reads_labels:
         return GradientSteps(LabelTask(model, objective, seed, examples), config.training, world)

@@ -30,6 +30,7 @@ from univae.sentence.losses import (
     distillation_loss,
     generation_loss,
     pair_features,
+    vector_loss,
 )
 from univae.sentence.model import RoFormerSim
 from univae.text.special import END, PAD
@@ -96,9 +97,10 @@ def pretraining_loss(model: RoFormerSim, ids: Tensor) -> Tensor:
 
 
 def distilling_loss(model: RoFormerSim, ids: Tensor) -> Tensor:
-    """Return the loss of the second stage, with a constant teacher."""
+    """Return both losses of the second stage, with a constant teacher."""
     teacher = torch.eye(ROWS, device=ids.device)
-    return distillation_loss(model.encode(ids), teacher)
+    vectors = model.encode(ids)
+    return distillation_loss(vectors, teacher) + vector_loss(vectors, teacher, 10.0)
 
 
 def supervised_loss(model: RoFormerSim, ids: Tensor) -> Tensor:

@@ -15,11 +15,14 @@ from experiments.benchmarks.table import RESULTS, date_of_commit, markdown, resu
 from experiments.cli.commands import COMMANDS
 from experiments.cli.help_pages import Page, stored_page
 from experiments.studies import (
+    iwae_mnist,
     lengths,
     longer_texts,
     multi_scale_tables,
     ptb_table,
+    similar_en_table,
     step_size,
+    wgan_ranking,
     window,
 )
 from univae.checkpoint import JsonObject
@@ -134,12 +137,15 @@ def _machine(machine: dict[str, Any]) -> str:
 
 # File of results of a study, and comment on a page -> its tables in Markdown.
 STUDIES: Mapping[str, Callable[[JsonObject], str]] = {
+    "distillation": similar_en_table.markdown,
     "lengths": lengths.markdown,
     "lengths_chinese": lengths.markdown,
     "longer_texts": longer_texts.markdown,
+    "mnist_density": iwae_mnist.markdown,
     "multi_scale": multi_scale_tables.markdown,
     "ptb": ptb_table.markdown,
     "step_size": step_size.markdown,
+    "wgan_images_mnist": wgan_ranking.markdown,
     "window": window.markdown,
 }
 # Comment on a page -> what stands between it and its end.

@@ -1,13 +1,14 @@
 """Step time of every optimizer over ``torch.optim.AdamW(foreach=True)``, and memory of folding.
 
 Time: 10 million parameters in 200 tensors, with gradients. AccumulatedAdamW is also compared with
-``torch.optim.AdamW(fused=True)``, and its update of a window with a buffered update: a sum of as
-many gradients, and a step of AdamW. Memory: peak resident bytes of new processes that train a
-perceptron of 32 matrices with four micro-batches per update, whose gradients are summed in
-``.grad`` or folded in the backward pass. It is measured with an allocator that returns freed
-tensors at once, so that the peak is the memory in use, and with the default one.
+``torch.optim.AdamW(fused=True)``, and its update of a window by every second moment with a buffered
+update: a sum of as many gradients, and a step of AdamW; that in processor time of all threads, and
+with the bytes that moments and sum take between two micro-batches. Memory: peak resident bytes of
+new processes that train a perceptron of 32 matrices with four micro-batches per update, whose
+gradients are summed in ``.grad`` or folded in the backward pass. It is measured with an allocator
+that returns freed tensors at once, so that the peak is the memory in use, and with the default one.
 
-``python -m experiments.benchmarks.optimizers``
+``python -m experiments.benchmarks.optimizers``, or some ``--parts`` of it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +41,12 @@ DEPTH = 32
 UPDATES = 3
 STEP_BARS = {"AccumulatedAdamW": 1.1, "EGDD": 1.6}  # time over that of AdamW
 FUSED_BARS = {"AccumulatedAdamW": 1.3}  # over that of its fused implementation
-WINDOW_BARS = {  # over that of the buffered update
-    "AccumulatedAdamW, update of a window, corrected": 1.3,
-    "AccumulatedAdamW, update of a window, plain": 1.3,
-}
+RULE_BARS = {"corrected": 1.3, "plain": 1.3}  # over that of the buffered update
+BUFFERED = ("AdamW(foreach=True)", "AdamW(fused=True)")  # the first is the reference
 COPY = (0.95, 1.05)  # copies of all gradients that folding must save
 WEIGHTS = "weights"  # the process that only runs a forward pass
+# an update of the parameters, and the tensors that are kept from one micro-batch to the next
+Updates: TypeAlias = tuple[Callable[[], None], Callable[[], list[Tensor]]]
 EAGER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc returns larger blocks at once
 
 
@@ -92,19 +94,28 @@ def _contestants(names: Sequence[str]) -> dict[str, Callable[[], object]]:
     return contestants
 
 
-def windows(rounds: int) -> JsonObject:
-    """Time an update by four micro-batches: gradients summed before the step, or folded."""
+def second_moments(rounds: int) -> JsonObject:
+    """Time an update by four micro-gradients: summed before a step of AdamW, or folded by a rule.
+
+    ``bytes_per_parameter`` are those of the moments and of the sum.
+    """
     grads = [[torch.randn(SIZE) for _ in range(TENSORS)] for _ in range(WINDOW)]
-    contestants = {"AdamW(foreach=True), buffered update": _buffered(grads)}
+    updates = {}
+    for name in BUFFERED:
+        updates[f"{name}, summed gradients"] = _buffered(grads, name)
     for rule in SECOND_MOMENTS:
-        contestants[f"AccumulatedAdamW, update of a window, {rule}"] = _folded(grads, rule)
-    return _with_bars(compare(contestants, rounds), WINDOW_BARS)
+        updates[rule] = _folded(grads, rule)
+    contestants = {name: update for name, (update, _) in updates.items()}
+    table = _with_bars(compare(contestants, rounds, clock="cpu"), RULE_BARS)
+    for name, (_, tensors) in updates.items():
+        table[name]["bytes_per_parameter"] = _bytes(tensors()) / (TENSORS * SIZE[0] * SIZE[1])
+    return table
 
 
-def _buffered(grads: list[list[Tensor]]) -> Callable[[], None]:
+def _buffered(grads: list[list[Tensor]], name: str) -> Updates:
     params = parameters()
     buffer = [torch.zeros(SIZE) for _ in range(TENSORS)]
-    optimizer = AdamW(params, foreach=True)
+    optimizer = STEPS[name](params)
     for p, total in zip(params, buffer, strict=True):
         p.grad = total
 
@@ -114,10 +125,10 @@ def _buffered(grads: list[list[Tensor]]) -> Callable[[], None]:
             torch._foreach_add_(buffer, micro_grads, alpha=1 / WINDOW)
         optimizer.step()
 
-    return update
+    return update, lambda: [*_state_tensors(optimizer), *buffer]
 
 
-def _folded(grads: list[list[Tensor]], rule: str) -> Callable[[], None]:
+def _folded(grads: list[list[Tensor]], rule: str) -> Updates:
     params = parameters()
     optimizer = AccumulatedAdamW(params, window=WINDOW, second_moment=rule)
 
@@ -127,7 +138,16 @@ def _folded(grads: list[list[Tensor]], rule: str) -> Callable[[], None]:
                 p.grad = g
             optimizer.step()
 
-    return update
+    return update, lambda: _state_tensors(optimizer)
+
+
+def _state_tensors(optimizer: Optimizer) -> list[Tensor]:
+    states = optimizer.state.values()
+    return [x for state in states for x in state.values() if isinstance(x, Tensor) and x.ndim > 0]
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(x.nbytes for x in tensors)
 
 
 def _with_bars(table: dict[str, JsonObject], bars: Mapping[str, float]) -> JsonObject:
@@ -209,6 +229,18 @@ def train(method: str) -> int:
     return peak_bytes()
 
 
+def _memory_of_folding(rounds: int) -> JsonObject:
+    return {"bar": COPY, **memory(EAGER_ALLOCATOR), "default_allocator": memory({})}
+
+
+PARTS: Mapping[str, Callable[[int], JsonObject]] = {
+    "steps": steps,
+    "fused": fused,
+    "second_moments": second_moments,
+    "memory": _memory_of_folding,
+}
+
+
 def main() -> None:
     """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(
@@ -220,21 +252,13 @@ def main() -> None:
         choices=tuple(TRAINING),
         help="only print the peak memory of this training method",
     )
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     if arguments.peak:
         print(train(arguments.peak))
         return
-    results = {
-        "steps": steps(arguments.rounds),
-        "fused": fused(arguments.rounds),
-        "windows": windows(arguments.rounds),
-        "memory": {
-            "bar": COPY,
-            **memory(EAGER_ALLOCATOR),
-            "default_allocator": memory({}),
-        },
-    }
+    results = {part: PARTS[part](arguments.rounds) for part in arguments.parts}
     report("optimizers", results, arguments.out)
 
 

@@ -40,6 +40,7 @@ RUN_FILES = frozenset(
         "model.json",
         "tokenizer.json",
         "teacher.npy",
+        "token_start.npy",
         "DONE",
         "ERROR.json",
         "report.html",

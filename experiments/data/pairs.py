@@ -27,7 +27,7 @@ from univae.errors import InputError
 from univae.text.corpus import Removed, fingerprint_texts
 from univae.text.lines import require_length
 
-__all__ = ["Groups", "group_up", "pair_batches", "pair_up", "read_groups"]
+__all__ = ["Groups", "group_up", "joined", "pair_batches", "pair_up", "read_groups"]
 
 LABELLED_CELLS = 3  # text, text, label
 WINDOW = 50  # batches' worth of pairs sorted by length together
@@ -184,6 +184,21 @@ def group_up(
     classes = np.array([class_of(label) for label in labels])
     file_array = np.array(files or [0] * len(labels))
     return Groups(texts, offsets, member_array, families, scores, classes, file_array)
+
+
+def joined(groups: Groups, pairs: Groups) -> tuple[Groups, np.ndarray]:
+    """Return ``groups`` with the texts of ``pairs`` added, and the indices (P, 2) of the pairs.
+
+    Texts that are added are in no group, and each is a family of its own.
+    """
+    numbers = {text: row for row, text in enumerate(groups.texts)}
+    rows = [numbers.setdefault(text, len(numbers)) for text in pairs.texts]
+    added = len(numbers) - len(groups.texts)
+    families = groups.families.max() + 1 + np.arange(added, dtype=groups.families.dtype)
+    longer = replace(
+        groups, texts=list(numbers), families=np.concatenate((groups.families, families))
+    )
+    return longer, np.array(rows)[pairs.pairs]
 
 
 def pair_up(

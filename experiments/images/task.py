@@ -17,7 +17,8 @@ from experiments.evaluation.latent_model import codes, measure
 from experiments.evaluation.memory import samples_at_once
 from experiments.images.binarisation import BINARISATIONS, BinarisationName
 from experiments.images.bounds import BOUNDS, BoundName, check_options
-from experiments.training.task import FEWEST_ROWS, SHOWN_VECTORS, Progress, Shown
+from experiments.training.held_out_task import HeldOutTask
+from experiments.training.task import SHOWN_VECTORS, Progress, Shown
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
 from univae.registry import choices_help
@@ -75,7 +76,7 @@ class ImageObjective:
         check_options(self.objective, self)
 
 
-class DensityTask:
+class DensityTask(HeldOutTask):
     """Maximise a bound on the log-likelihood of the training set.
 
     Args:
@@ -96,11 +97,11 @@ class DensityTask:
         held_out: Tensor,
         held_out_rows: np.ndarray | None = None,
     ) -> None:
+        super().__init__(held_out)
         self.module = model
         self.objective = objective
         self.seed = seed
         self.data, self.train = train
-        self.held_out = held_out
         self.held_out_rows = held_out_rows
 
     @property
@@ -128,32 +129,16 @@ class DensityTask:
         bound = BOUNDS[self.objective.objective]
         return bound.loss(self.module, batch, self.objective, progress.fraction)
 
-    def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of the held-out rows; the lowest ``selection`` is the best."""
-        return self.validate_rows(progress, self.validation_rows)
-
-    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the metrics of the first ``rows`` held-out rows."""
+    def measure(self, held_out: Tensor) -> JsonObject:
+        """Return the metrics of held-out rows; see :func:`measure_images`."""
         samples = self.objective.validation_samples
-        x = self.held_out[:rows]
-        metrics = measure_images(self.module, x, samples, names=self.held_out_rows)
-        return {"selection": metrics["nll_nats"], **metrics}
+        return measure_images(self.module, held_out, samples, names=self.held_out_rows)
 
     def shown(self) -> Shown:
         """Return the latents of held-out rows, named by their rows."""
         x = self.held_out[:SHOWN_VECTORS].to(next(self.module.parameters()).device)
         rows = range(len(x)) if self.held_out_rows is None else self.held_out_rows[: len(x)]
         return Shown(codes(self.module, x).flatten(1), [f"row {row}" for row in rows])
-
-    @property
-    def validation_rows(self) -> int:
-        """The number of held-out rows."""
-        return len(self.held_out)
-
-    @property
-    def fewest_rows(self) -> int:
-        """The fewest rows of a validation."""
-        return min(FEWEST_ROWS, self.validation_rows)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from experiments.data.pairs import Groups
 from experiments.sentences.evaluation import selection, spearman
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
+from experiments.sentences.targets import TARGETS
 from experiments.training.task import Progress
 from experiments.training.units import Units
 from univae.checkpoint import JsonObject
@@ -32,9 +33,11 @@ FEWEST_PAIRS = 64  # of a validation that is cut: rank correlations of fewer say
 if TYPE_CHECKING:
     StageName: TypeAlias = str
     SupervisionName: TypeAlias = str
+    TargetName: TypeAlias = str
 else:
     StageName = Literal[tuple(STAGES)]
     SupervisionName = Literal[tuple(SUPERVISIONS)]
+    TargetName = Literal[tuple(TARGETS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,11 @@ class SentenceObjective:
     generation_share: float = 1.0
     # with --stage pretrain or --supervised cosent: factor of the cosines (inverse temperature)
     contrast_scale: float = 20.0
-    distil_weight: float = 100.0  # with --stage distil: weight of the cosines' mean squared error
+    distil_target: Annotated[
+        TargetName, Doc(choices_help("with --stage distil: what is fitted", TARGETS))
+    ] = "cosines"
+    # with --stage distil: weight of the mean squared error of cosines or distance of vectors
+    distil_weight: float = 100.0
     noise_rows: float = 0.5  # share of source texts with noise
     noise_mask: float = 0.12  # share of the words of a text with noise that are masked
     noise_keep: float = 0.015  # share of those words that are targets without being changed
@@ -130,6 +137,8 @@ class Examples:
     teacher: np.ndarray | None = None  # (texts, width), vectors of length 1
     # labelled pairs of --validation
     validation: tuple[Groups, Corpus] | None = None
+    # pairs of texts (N, 2) that share a batch, and of which none is generated from the other
+    contrasts: np.ndarray | None = None
 
 
 class PairRows:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from typing_extensions import Doc
 
@@ -31,6 +31,12 @@ class PairData:
     held_out: float = 0.05  # share of --pairs that is held out
     # with --stage distil: a run folder of train-similar, or a .npz of texts and vectors
     teacher: Path | None = None
+    # with --teacher: files like those of --pairs, of two texts a line, hard negatives for instance:
+    # the two share a batch, so that their cosine is fitted, and neither is generated from the other
+    contrasts: tuple[Path, ...] = ()
+    # where the table of tokens starts; random: as all weights; teacher: from the teacher's vectors
+    # of single tokens, reduced to its width and smaller for frequent tokens
+    token_start: Literal["random", "teacher"] = "random"
     tokenizer: Annotated[TokenizerName, Doc(choices_help("kind of tokens", TOKENIZERS))] = "bpe"
     lowercase: bool = False  # convert all texts to lower case
 
@@ -40,6 +46,8 @@ class PairData:
         check(self)
         if not self.pairs:
             raise InputError("--pairs needs at least one file of pairs or groups; got none")
+        if self.teacher is None:
+            self._refuse_without_teacher()
 
     def absolute(self) -> "PairData":
         """Return the same options with absolute paths."""
@@ -47,8 +55,21 @@ class PairData:
             self,
             pairs=tuple(_absolute(path) for path in self.pairs),
             validation=tuple(_absolute(path) for path in self.validation),
+            contrasts=tuple(_absolute(path) for path in self.contrasts),
             teacher=None if self.teacher is None else Path(resolved(str(self.teacher))),
         )
+
+    def _refuse_without_teacher(self) -> None:
+        """Raise InputError for an option that only a teacher gives a meaning."""
+        options = []
+        if self.contrasts:
+            options.append(f"--contrasts {' '.join(map(str, self.contrasts))}")
+        if self.token_start == "teacher":
+            options.append("--token-start teacher")
+        if options:
+            raise InputError(
+                f"{' and '.join(options)} needs --stage distil with a --teacher; got none"
+            )
 
     @property
     def pair_files(self) -> str:

@@ -1,10 +1,12 @@
 """The training and validation pairs of a sentence model, as token ids in the run folder.
 
 Texts are tokenised once, into ``corpus/`` and ``validation/`` of the run folder; a teacher's
-vectors of them are in ``teacher.npy``. ``data.json`` holds the fingerprints of all, so that a
-resumed run refuses data that have changed.
+vectors of them are in ``teacher.npy``, and the table of tokens that starts from its vectors in
+``token_start.npy``. ``data.json`` holds the fingerprints of all, so that a resumed run refuses data
+that have changed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +22,22 @@ from experiments.sentences.pair_record import (
 )
 from experiments.sentences.pair_sets import PairSets
 from experiments.sentences.stages import Stage
-from experiments.sentences.teacher import open_vectors, teach
+from experiments.sentences.teacher import open_vectors, teach, token_vectors
+from experiments.sentences.token_start import (
+    load_table,
+    token_counts,
+    token_table,
+    token_texts,
+    write_token_table,
+)
 from experiments.training.comparison import require_same_data
 from experiments.training.distributed import World
+from experiments.training.origin import has_weights
 from experiments.training.published import TextOrigin
 from experiments.training.run_folder import Run, or_nothing
 from experiments.training.run_tokenizer import open_tokenizer, tokenizer_record
 from univae.checkpoint import JsonObject, write_json
+from univae.sentence.model import RoFormerSim
 from univae.sentence.tokenizer import SimilarText, tokenizer_input
 from univae.text.corpus import Corpus
 from univae.text.tokenizers import Tokenizer, train_tokenizer
@@ -52,6 +63,10 @@ class PairCorpora:
         vocab_size: most token ids that the tokenizer learns.
         device: where a teacher computes vectors.
         origin: the weights that the run starts from, whose tokenizer it has.
+        vector_width: the largest width of the teacher's vectors, to which they are reduced; None:
+            their own.
+        table_width: the width of the table of tokens that starts from the teacher's vectors; None:
+            it starts at random.
     """
 
     data: PairData
@@ -62,6 +77,8 @@ class PairCorpora:
     vocab_size: int
     device: str
     origin: TextOrigin = field(default_factory=TextOrigin)
+    vector_width: int | None = None
+    table_width: int | None = None
 
     def prepare(self, options: JsonObject, world: World) -> Run | None:
         """Start or continue the run, and write token ids and vectors into its folder.
@@ -76,9 +93,9 @@ class PairCorpora:
         """
         if not world.first:
             return None
-        for option, paths in (("--pairs", self.data.pairs), ("--validation", self.data.validation)):
-            for path in paths:
-                require_rereadable(option, path)
+        for option in ("pairs", "contrasts", "validation"):
+            for path in getattr(self.data, option):
+                require_rereadable(f"--{option}", path)
         resumed = bool(options["resume"])
         sets = self._sets()
         sets.check()
@@ -100,14 +117,20 @@ class PairCorpora:
         """Return the training and validation examples of a prepared run."""
         sets = self._sets()
         train, held_out = sets.split()
+        groups, contrasts = sets.with_contrasts()
         corpus = Corpus.open(self.out / "corpus")
         teacher = None
         if self.data.teacher is not None:
-            teacher = open_vectors(self.out / "teacher.npy", len(sets.groups.texts))
+            teacher = open_vectors(self.out / "teacher.npy", len(groups.texts))
         validation = None
         if sets.validation is not None:
             validation = (sets.validation, Corpus.open(self.out / "validation"))
-        return Examples(sets.groups, corpus, train, held_out, teacher, validation)
+        return Examples(groups, corpus, train, held_out, teacher, validation, contrasts)
+
+    def start_tokens(self, model: RoFormerSim, *, resumed: bool) -> None:
+        """Start the table of tokens of a new model from the teacher's vectors, if asked to."""
+        if self.table_width is not None and not has_weights(self.out, resumed=resumed):
+            load_table(self.out / "token_start.npy", model)
 
     def shown_texts(self) -> list[str]:
         """Return held-out texts for the report, one of each group."""
@@ -169,7 +192,7 @@ class PairCorpora:
             record["pairs"]["notes"].append(note)
         if not text.tokenizer.lossless:
             add_unknown_words(record, sets, text)
-        self._write_vectors(record, sets)
+        self._write_vectors(record, sets, text.tokenizer)
 
         stored = run.data_record()
         run.record_data(record)
@@ -178,25 +201,44 @@ class PairCorpora:
     def _write_tokenizer(self, sets: PairSets) -> None:
         path = self.out / "tokenizer.json"
         if not path.exists():
-            write_json(path, self._tokenizer(sets).to_json())
+            write_json(path, self._tokenizer(sets.texts).to_json())
 
-    def _write_vectors(self, record: dict[str, JsonObject], sets: PairSets) -> None:
-        """Write the teacher's vectors, if there is a teacher, and add its notes to ``record``."""
+    def _write_vectors(
+        self, record: dict[str, JsonObject], sets: PairSets, tokenizer: Tokenizer
+    ) -> None:
+        """Write what a teacher teaches, if there is one, and add its notes to ``record``."""
         if self.data.teacher is None:
             return
         notes: list[str] = []
-        vectors = self.out / "teacher.npy"
-        teach(self.data.teacher, sets.groups.texts, vectors, self.device, notes)
+        tokens = [] if self.table_width is None else token_texts(tokenizer)
+        teach(
+            self.data.teacher,
+            sets.texts,
+            self.out / "teacher.npy",
+            self.device,
+            notes,
+            width=self.vector_width,
+            tokens=tokens,
+        )
+        table = self.out / "token_start.npy"
+        if self.table_width is not None and not table.exists():
+            vectors = token_vectors(self.data.teacher, tokens, self.device, notes)
+            counts = token_counts(Corpus.open(self.out / "corpus"), len(tokens))
+            write_token_table(table, token_table(vectors, counts, self.table_width))
         entry = record.get("teacher")
         if entry is not None:
             entry["notes"] = notes
 
-    def _tokenizer(self, sets: PairSets) -> Tokenizer:
+    def new_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer that a new run has."""
+        return self._tokenizer(self._sets().texts)
+
+    def _tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         """Return a new tokenizer, or that of the weights that the run starts from."""
         tokenizer = self.origin.tokenizer()
         if tokenizer is not None:
             return tokenizer
         kind = self.data.tokenizer
         lowercase = self.data.lowercase
-        texts = (tokenizer_input(text, kind, lowercase=lowercase) for text in sets.groups.texts)
-        return train_tokenizer(kind, texts, self.vocab_size)
+        inputs = (tokenizer_input(text, kind, lowercase=lowercase) for text in texts)
+        return train_tokenizer(kind, inputs, self.vocab_size)

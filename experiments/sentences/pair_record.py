@@ -27,6 +27,8 @@ def pair_record(sets: PairSets, out: Path, *, resumed: bool) -> dict[str, JsonOb
     record = {"pairs": _groups_record(data.pairs, sets.groups)}
     if sets.validation is not None:
         record["validation"] = _groups_record(data.validation, sets.validation)
+    if sets.contrasts is not None:
+        record["contrasts"] = _contrasts_record(sets, sets.contrasts)
     if data.teacher is None:
         return record
     has_copy = resumed and (out / "teacher.npy").exists()
@@ -63,6 +65,18 @@ def _groups_record(paths: tuple[Path, ...], groups: Groups) -> JsonObject:
         "texts": len(groups.texts),
         "notes": list(groups.notes),
     }
+
+
+def _contrasts_record(sets: PairSets, contrasts: Groups) -> JsonObject:
+    record = _groups_record(sets.data.contrasts, contrasts)
+    _, pairs = sets.with_contrasts()
+    left_out = len(contrasts) - len(pairs) if pairs is not None else 0
+    if left_out:
+        record["notes"].append(
+            f"--contrasts: {left_out} of {len(contrasts)} pairs have a held-out text, or are two "
+            "texts of one group, and were left out"
+        )
+    return record
 
 
 def _add_share(entry: JsonObject, role: str, texts: Sequence[str], text: SimilarText) -> None:

@@ -1,16 +1,19 @@
 """The groups of similar texts of a training, split into a training and a held-out set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from experiments.data.pairs import Groups, read_groups
+from experiments.data.pairs import Groups, joined, read_groups
 from experiments.sentences.data_options import PairData
 from experiments.sentences.stages import Stage
 from univae.errors import InputError
 
 __all__ = ["PairSets"]
 
+PAIR = 2  # texts of a contrast
 FEWEST = 2  # held-out labelled pairs: a rank correlation needs an order
 
 
@@ -24,6 +27,7 @@ class PairSets:
         seed: of the choice of held-out groups.
         groups: the groups of ``--pairs``.
         validation: the groups of ``--validation``, if there are any.
+        contrasts: the pairs of ``--contrasts``, if there are any.
     """
 
     data: PairData
@@ -31,6 +35,7 @@ class PairSets:
     seed: int
     groups: Groups
     validation: Groups | None
+    contrasts: Groups | None = None
 
     @classmethod
     def read(cls, data: PairData, stage: Stage, seed: int) -> "PairSets":
@@ -43,7 +48,8 @@ class PairSets:
         validation = None
         if data.validation:
             validation = read_groups(*data.validation, columns=data.columns)
-        return cls(data, stage, seed, groups, validation)
+        contrasts = read_groups(*data.contrasts) if data.contrasts else None
+        return cls(data, stage, seed, groups, validation, contrasts)
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the indices of groups to train on, and of held-out groups.
@@ -56,18 +62,44 @@ class PairSets:
 
     def corpora(self) -> dict[str, list[str]]:
         """Return the texts of each corpus, by its folder in the run folder."""
-        corpora = {"corpus": self.groups.texts}
+        corpora = {"corpus": self.texts}
         if self.validation is not None:
             corpora["validation"] = self.validation.texts
         return corpora
 
+    @property
+    def texts(self) -> list[str]:
+        """The distinct texts of ``--pairs``, then those that only ``--contrasts`` has."""
+        if self.contrasts is None:
+            return self.groups.texts
+        return joined(self.groups, self.contrasts)[0].texts
+
+    def with_contrasts(self) -> tuple[Groups, np.ndarray | None]:
+        """Return the groups with all texts, and the pairs (N, 2) of texts to contrast in training.
+
+        Pairs of texts of one family, which are similar, are left out, and so are those with a
+        held-out text.
+        """
+        if self.contrasts is None:
+            return self.groups, None
+        groups, pairs = joined(self.groups, self.contrasts)
+        first, second = pairs.T
+        is_similar = groups.families[first] == groups.families[second]
+        is_held_out = np.zeros(len(groups.texts), dtype=bool)
+        is_held_out[self._members(self.split()[1])] = True
+        return groups, pairs[~(is_similar | is_held_out[pairs].any(1))]
+
     def texts_of(self, rows: np.ndarray) -> list[str]:
         """Return the distinct texts of some groups."""
+        return [self.groups.texts[i] for i in self._members(rows).tolist()]
+
+    def _members(self, rows: np.ndarray) -> np.ndarray:
+        """Return the indices of the distinct texts of some groups."""
         groups = self.groups
         if not len(rows):
-            return []
+            return np.arange(0)
         spans = [groups.members[groups.offsets[row] : groups.offsets[row + 1]] for row in rows]
-        return [groups.texts[i] for i in np.unique(np.concatenate(spans)).tolist()]
+        return np.unique(np.concatenate(spans))
 
     def check(self) -> None:
         """Check that the stage of training can use the groups.
@@ -96,6 +128,8 @@ class PairSets:
         if self.validation is not None and self.validation.scores is None:
             files = " ".join(map(str, self.data.validation))
             raise InputError(f"--validation {files} has no labels; give text, text, label")
+        if self.contrasts is not None:
+            _require_pairs(self.contrasts, self.data.contrasts)
         self._require_enough()
 
     def _require_enough(self) -> None:
@@ -114,3 +148,16 @@ class PairSets:
             pairs = f"{len(self.groups)} pairs with --held-out {self.data.held_out:g}"
             way_out = "raise it, or give --validation"
             raise InputError(f"{rule}; {pairs} give {len(held_out)}; {way_out}")
+
+
+def _require_pairs(contrasts: Groups, paths: Sequence[Path]) -> None:
+    """Raise InputError where a line of ``--contrasts`` is not two texts without a label."""
+    files = " ".join(map(str, paths))
+    if contrasts.scores is not None:
+        raise InputError(
+            f"--contrasts {files} has labels, which are not read; give two texts a line"
+        )
+    sizes = np.diff(contrasts.offsets)
+    if (sizes != PAIR).any():
+        wrong = sizes[sizes != PAIR][0]
+        raise InputError(f"--contrasts {files}: a line holds two texts; one has {wrong}")

@@ -17,6 +17,7 @@ from experiments.data.pairs import pair_batches, pair_up
 from experiments.sentences.batch import Batch, Examples, PairRows, SentenceObjective
 from experiments.sentences.evaluation import generation, retrieval, selection
 from experiments.sentences.stages import STAGES
+from experiments.sentences.targets import TARGETS
 from experiments.training.backward import TaskBackward
 from experiments.training.distributed import World, to_device
 from experiments.training.gradient_steps import GradientSteps
@@ -27,7 +28,7 @@ from univae.contrastive.all_gather import Share
 from univae.contrastive.chunking import by_mean_tokens
 from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import paired_info_nce
-from univae.sentence.losses import distillation_loss, generation_loss
+from univae.sentence.losses import generation_loss
 from univae.sentence.model import RoFormerSim
 from univae.text.noise import WordNoise
 from univae.text.padding import trimmed
@@ -41,7 +42,7 @@ ROUNDING = 1e-9  # of a share of pairs, whose product may be above a whole numbe
 
 
 class PairTask(PairRows):
-    """Generate each pair's other text; contrast the pairs, or fit a teacher's cosines."""
+    """Generate each pair's other text; contrast the pairs, or fit a teacher's vectors."""
 
     def __init__(
         self,
@@ -60,8 +61,11 @@ class PairTask(PairRows):
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """Return the pairs of texts of every batch, drawn for the epoch."""
         draw = np.random.default_rng([self.seed % 2**64, epoch])
-        lengths = self.examples.corpus.lengths
-        pairs = pair_up(self.examples.groups, self.examples.train, lengths, draw)
+        e = self.examples
+        lengths = e.corpus.lengths
+        pairs = pair_up(e.groups, e.train, lengths, draw)
+        if e.contrasts is not None:
+            pairs = np.concatenate((pairs, e.contrasts))
         return pair_batches(pairs, lengths, self.objective.batch_size, draw)
 
     def load(self, item: np.ndarray) -> Batch:
@@ -104,7 +108,8 @@ class PairTask(PairRows):
         all_rows = Share.of(unit, gather=gather).counts
         if STAGES[o.stage].has_teacher:
             name = "distillation"
-            loss = distillation_loss(unit, batch.teacher, o.distil_weight, gather=gather)
+            target = TARGETS[o.distil_target]
+            loss = target.loss(unit, batch.teacher, o.distil_weight, gather=gather)
         else:
             name = "contrastive"
             loss = paired_info_nce(

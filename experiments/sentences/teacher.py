@@ -5,7 +5,7 @@ white space at their ends.
 """
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from experiments.data.numpy_files import read_member
 from experiments.evaluation.open_run import open_run
 from experiments.sentences.notes import sentence_notes
+from experiments.sentences.reduction import reduced
 from experiments.training.origin import fingerprint_file
 from experiments.training.run_folder import Run
 from univae.checkpoint import JsonObject, replacing_file
@@ -29,6 +30,7 @@ __all__ = [
     "read_table",
     "teach",
     "teacher_record",
+    "token_vectors",
     "write_table",
 ]
 
@@ -45,22 +47,61 @@ def teach(
     out: Path,
     device: str = "auto",
     notes: list[str] | None = None,
+    *,
+    width: int | None = None,
+    tokens: Collection[str] = (),
 ) -> np.ndarray:
     """Map the vectors of ``texts``, of length 1, from ``out``; compute them if it does not exist.
 
-    Notes on texts that were cut or left out are appended to ``notes``.
+    Args:
+        teacher: a run folder, or a table.
+        texts: the texts.
+        out: the file of the vectors.
+        device: where a run computes them.
+        notes: notes on texts that were cut or left out are appended.
+        width: the largest number of features, to which vectors are reduced; None: any.
+        tokens: texts that :func:`token_vectors` reads from a table.
     """
     notes = [] if notes is None else notes
     if not out.exists():
         if teacher.is_dir():
             vectors = _compute(teacher, texts, device, notes)
         else:
-            vectors = _look_up(teacher, texts, notes)
-        vectors = vectors.astype(np.float32)
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = _look_up(teacher, texts, notes, tokens)
+        vectors = _of_length_one(vectors.astype(np.float32))
+        if width is not None and width < vectors.shape[1]:
+            vectors = _of_length_one(reduced(vectors, width))
         with replacing_file(out) as path, path.open("wb") as file:
-            np.save(file, (vectors / np.maximum(length, SHORTEST)))
+            np.save(file, vectors)
     return open_vectors(out, len(texts))
+
+
+def token_vectors(
+    teacher: Path, texts: Sequence[str], device: str = "auto", notes: list[str] | None = None
+) -> np.ndarray:
+    """Return the vectors (N, width) of the texts of tokens, of length 1; NaN where there is none.
+
+    An empty text has no vector, and a table may lack others. Their number is noted in ``notes``.
+    """
+    rows = [i for i, text in enumerate(texts) if text]
+    count = len(rows)
+    if teacher.is_dir():
+        run = open_run(TrainedSimilar, teacher, device)
+        vectors = run.encode([texts[row] for row in rows])
+    else:
+        table, table_vectors = read_table(teacher)
+        row_of = {text: row for row, text in enumerate(table)}
+        rows = [i for i in rows if texts[i] in row_of]
+        vectors = table_vectors[[row_of[texts[row]] for row in rows]]
+    result = np.full((len(texts), vectors.shape[1]), np.nan, np.float32)
+    result[rows] = _of_length_one(vectors.astype(np.float32))
+    missing = count - len(rows)
+    if missing and notes is not None:
+        notes.append(
+            f"--token-start teacher: the teacher lacks {missing} of {count} tokens; they start at "
+            "random"
+        )
+    return result
 
 
 def open_vectors(path: Path, count: int) -> np.ndarray:
@@ -138,15 +179,23 @@ def _compute(teacher: Path, texts: Sequence[str], device: str, notes: list[str])
     return vectors
 
 
-def _look_up(path: Path, texts: Sequence[str], notes: list[str]) -> np.ndarray:
-    """Return the vectors of the texts in a table."""
+def _of_length_one(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.maximum(length, SHORTEST)
+    return unit
+
+
+def _look_up(
+    path: Path, texts: Sequence[str], notes: list[str], tokens: Collection[str]
+) -> np.ndarray:
+    """Return the vectors of the texts in a table; note which of it are neither they nor tokens."""
     table, vectors = read_table(path)
     row_of = {text: row for row, text in enumerate(table)}
     if len(row_of) < len(table):
         repeated = len(table) - len(row_of)
         rows = f"{repeated} of {len(table)} rows repeat a text"
         notes.append(f"--teacher: {rows}; the last row of a text is used")
-    if unused := len(row_of.keys() - set(texts)):
+    if unused := len(row_of.keys() - {*texts, *tokens}):
         rows = f"{unused} of {len(row_of)} texts of the table"
         notes.append(f"--teacher: {rows} are not in --pairs and were left out")
     missing = [text for text in texts if text not in row_of]

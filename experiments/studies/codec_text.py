@@ -14,6 +14,7 @@ from experiments import compress, decompress, train_text
 from experiments.benchmarks.harness import report
 from experiments.data.texts import BUILT_IN
 from experiments.evaluation.archivers import xz_primed
+from experiments.studies.reuse import bad_input_ends, require_same_options, stored_options
 from experiments.text.presets import PRESETS
 from univae.checkpoint import JsonObject
 
@@ -31,7 +32,11 @@ REPORTED = (
 
 
 def train_run(run: Path, minutes: float) -> train_text.Config:
-    """Train for ``minutes`` of processor time on one thread, unless the run is finished."""
+    """Train for ``minutes`` of processor time on one thread, unless the run is finished.
+
+    Raises:
+        InputError: it was finished with other options.
+    """
     config = train_text.Config.of(
         text=BUILT_IN,
         out=run,
@@ -41,7 +46,10 @@ def train_run(run: Path, minutes: float) -> train_text.Config:
         resume=(run / "config.json").exists(),
         **PRESETS["tiny"],
     )
-    if not (run / "DONE").exists():
+    if (run / "DONE").exists():
+        advice = "give another --run, or remove the folder"
+        require_same_options(run, stored_options(run), config.flat(), advice)
+    else:
         train_text.train(config)
     return config
 
@@ -107,4 +115,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("codec_text"):
+        main()

@@ -1,7 +1,8 @@
 """Training runs of a study: several at once, each in a separate folder and process."""
 
+import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,10 +13,22 @@ import torch
 from scipy.special import stdtrit
 from tqdm import tqdm
 
+from experiments.studies.reuse import record_options, require_same_options, stored_options
 from experiments.training.configuration import compose, flatten
 from univae.checkpoint import JsonObject, read_json
+from univae.errors import InputError
 
-__all__ = ["Job", "Results", "failures", "finished", "paired", "run_all", "run_here", "spread"]
+__all__ = [
+    "Job",
+    "Results",
+    "failures",
+    "finished",
+    "paired",
+    "run_all",
+    "run_here",
+    "setting",
+    "spread",
+]
 
 FAILED = "failed"  # the key of the reason in the result of a failed run
 
@@ -41,7 +54,11 @@ def run_all(jobs: Sequence[Job], at_once: int) -> dict[str, JsonObject]:
     A folder with ``DONE`` is not run again, and an interrupted run is continued. Each job runs in a
     new process with the threads of its configuration, so that results do not depend on ``at_once``.
     A run that fails, for instance by diverging, has the result ``{"failed": reason}``.
+
+    Raises:
+        InputError: a run was finished with other options than its job's; none is started then.
     """
+    _require_reusable(jobs)
     with ThreadPoolExecutor(at_once) as pool:
         results = tqdm(pool.map(_run_alone, jobs), total=len(jobs), unit="runs", smoothing=0)
         return {job.name: result for job, result in zip(jobs, results, strict=True)}
@@ -51,7 +68,11 @@ def run_here(jobs: Sequence[Job]) -> dict[str, JsonObject]:
     """Run all jobs in this process, one after the other; return as :func:`run_all` does.
 
     For runs that take less time than a process takes to start.
+
+    Raises:
+        InputError: a run was finished with other options than its job's; none is started then.
     """
+    _require_reusable(jobs)
     threads = torch.get_num_threads()
     try:
         return {job.name: _run(job) for job in tqdm(jobs, unit="runs", smoothing=0)}
@@ -67,6 +88,21 @@ def finished(results: Results) -> dict[str, JsonObject]:
 def failures(results: Results) -> dict[str, str]:
     """Return the reason of every run that failed."""
     return {name: result[FAILED] for name, result in results.items() if FAILED in result}
+
+
+def setting(text: str, options: Collection[str], command: str) -> tuple[str, object]:
+    """Return the name and the value of OPTION=VALUE, a value of JSON or else a word.
+
+    Raises:
+        InputError: the text has another form, or ``options``, those of ``command``, lack the name.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or name not in options:
+        raise InputError(f"--set takes OPTION=VALUE with options of {command}; got {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def spread(values: Iterable[float]) -> JsonObject:
@@ -90,6 +126,13 @@ def paired(differences: Iterable[float]) -> JsonObject:
     return result
 
 
+def _require_reusable(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        folder = Path(job.config.out)
+        if (folder / "DONE").exists():
+            require_same_options(folder, stored_options(folder), flatten(job.config))
+
+
 def _run_alone(job: Job) -> JsonObject:
     """Run a job in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -106,5 +149,6 @@ def _run(job: Job) -> JsonObject:
             job.train(compose(type(job.config), options))
         except Exception as error:
             return {FAILED: f"{type(error).__name__}: {error}"}
+        record_options(done.parent, flatten(job.config))
     result: JsonObject = read_json(done)
     return result

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import spread
+from experiments.studies.reuse import bad_input_ends, require_same_options
 from univae.attention import attend
 from univae.attention.rotary import phases
 from univae.attention.transformer import Block
@@ -231,11 +232,20 @@ def measure(model: Model, corpus: Corpus, length: int, *, ntk: bool) -> JsonObje
 
 
 def job(path: Path, arguments: argparse.Namespace, task: str, arm: str, seed: int) -> JsonObject:
-    """Train one model and measure it at every length; its result is kept in a file of its own."""
+    """Train one model and measure it at every length; its result is kept in a file of its own.
+
+    Raises:
+        InputError: the file is of a training of another length.
+    """
     name = f"{path.stem}-{task}-{arm}-{seed}"
     kept = arguments.out / f"{name}.json"
+    asked = {"minutes": arguments.minutes}
     if kept.exists():
-        return read_json(kept)
+        stored: JsonObject = read_json(kept)
+        require_same_options(
+            kept, stored.get("asked", {}), asked, "give another --out, or remove the file"
+        )
+        return stored
     corpus = Corpus.read(path)
     model, steps = train(corpus, arm, seed, arguments.minutes, causal=task == "causal")
     arms = [arm, *(other for other, source in WITHOUT_TRAINING.items() if source == arm)]
@@ -244,7 +254,7 @@ def job(path: Path, arguments: argparse.Namespace, task: str, arm: str, seed: in
         model.arm = each
         key = f"{each}{NTK}" if ntk else each
         measured[key] = {str(n): measure(model, corpus, n, ntk=ntk) for n in LENGTHS}
-    result: JsonObject = {"name": name, "steps": steps, "arms": measured}
+    result: JsonObject = {"name": name, "asked": asked, "steps": steps, "arms": measured}
     if arm == "learned":
         result["scales"] = model.scales.tolist()
     write_json(kept, result)
@@ -336,7 +346,8 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = parse()
-    study = main(options)
+    with bad_input_ends("lengths"):
+        study = main(options)
     report("lengths", study, options.results, kind="study")
     if options.figure is not None:
         draw(study["table"], options.figure)

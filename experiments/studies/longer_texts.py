@@ -27,6 +27,7 @@ import torch
 from experiments import train_similar, train_text
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, failures, finished, run_all, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.sentences import recall, write_groups
 from univae.attention import stretched
 from univae.checkpoint import JsonObject, write_text_atomic
@@ -62,10 +63,10 @@ def longer(config: Any, length: int, way: str) -> Any:
     """Return a model's configuration for texts of up to ``length`` tokens."""
     if length <= config.max_length:
         return config
-    changed = stretched(config, length)
+    stretched_config = stretched(config, length)
     if way == "stretched":
-        return changed
-    base = changed.rotary_base if way == "ntk" else config.rotary_base
+        return stretched_config
+    base = stretched_config.rotary_base if way == "ntk" else config.rotary_base
     return replace(config, max_length=length, rotary_base=base)
 
 
@@ -78,15 +79,15 @@ def with_config(run: TrainedText | TrainedSimilar, config: Any) -> Any:
 
 def documents(run: TrainedText, sentences: Sequence[str], length: int) -> list[list[int]]:
     """Return documents of about ``length`` tokens: as many whole sentences as fit."""
-    found = []
-    ids: list[int] = []
+    all_documents = []
+    document: list[int] = []
     for sentence in sentences:
-        more = run.tokenizer.encode(sentence)
-        if ids and len(ids) + len(more) + 1 > length:
-            found.append(ids)
-            ids = []
-        ids = ids + more
-    full = [document for document in found if length / 2 < len(document) < length]
+        ids = run.tokenizer.encode(sentence)
+        if document and len(document) + len(ids) + 1 > length:
+            all_documents.append(document)
+            document = []
+        document = document + ids
+    full = [ids for ids in all_documents if length / 2 < len(ids) < length]
     if not full:
         raise InputError(f"the held-out sentences give no document of {length} tokens; give more")
     return full[: max(1, TOKENS // length)]
@@ -97,15 +98,15 @@ def nats_per_token(run: TrainedText, sentences: Sequence[str]) -> JsonObject:
     """Return minus the bound of held-out documents, by length and way, in nats a token."""
     table: JsonObject = {way: {} for way in WAYS}
     for length in LENGTHS:
-        ids = documents(run, sentences, length)
-        tokens = sum(len(document) + 1 for document in ids)
+        held_out = documents(run, sentences, length)
+        tokens = sum(len(document) + 1 for document in held_out)
         for way in WAYS:
             model = with_config(run, longer(run.model.config, length, way))
             torch.manual_seed(length)
             total = 0.0
             rows = max(1, AT_ONCE // length)
-            for start in range(0, len(ids), rows):
-                block = pad(ids[start : start + rows])
+            for start in range(0, len(held_out), rows):
+                block = pad(held_out[start : start + rows])
                 for _ in range(DRAWS):
                     bound = model.elbo(block)
                     total -= (bound.log_likelihood - bound.kl.sum(-1)).double().sum().item()
@@ -117,8 +118,10 @@ def long_pairs(groups: Sequence[Sequence[str]], count: int) -> list[tuple[str, s
     """Return pairs of ``count`` texts joined: the first of each group, and the second."""
     pairs = []
     for start in range(0, len(groups) - count + 1, count):
-        chosen = groups[start : start + count]
-        pairs.append((" ".join(g[0] for g in chosen), " ".join(g[1] for g in chosen)))
+        joined = groups[start : start + count]
+        first = " ".join(group[0] for group in joined)
+        second = " ".join(group[1] for group in joined)
+        pairs.append((first, second))
     return pairs[:CANDIDATES]
 
 
@@ -131,13 +134,16 @@ def recalls(run: TrainedSimilar, groups: Sequence[Sequence[str]]) -> JsonObject:
         pairs = long_pairs(groups, count)
         for way in table:
             length = config.max_length if way == CUT else MOST_JOINED * count // max(JOINED)
-            changed = config if way == CUT else longer(config, length, way)
-            model = with_config(run, changed)
-            text = SimilarText(run.tokenizer, changed.max_length, lowercase=run.text.lowercase)
+            way_config = config if way == CUT else longer(config, length, way)
+            model = with_config(run, way_config)
+            lowercase = run.text.lowercase
+            reader = SimilarText(run.tokenizer, way_config.max_length, lowercase=lowercase)
 
-            def encode(texts: Sequence[str], model: Any = model, text: Any = text) -> np.ndarray:
+            def encode(
+                texts: Sequence[str], model: Any = model, reader: Any = reader
+            ) -> np.ndarray:
                 blocks = [texts[start : start + 32] for start in range(0, len(texts), 32)]
-                vectors = [model.encode(text.batch(block)).numpy() for block in blocks]
+                vectors = [model.encode(reader.batch(block)).numpy() for block in blocks]
                 return np.concatenate(vectors)
 
             table[way][str(count)] = recall(encode, pairs, (1,))["recall_at_1"]
@@ -235,23 +241,23 @@ def main(options: argparse.Namespace) -> JsonObject:
     results = run_all(jobs, options.at_once)
     done = finished(results)
 
-    likelihoods = []
-    vectors = []
+    nats_of_seeds = []
+    recalls_of_seeds = []
     for job in jobs:
         if job.name not in done:
             continue
         folder = RunFolder.open(job.config.out)
         if job.name.startswith("text"):
-            run = TrainedText.read(folder, torch.device("cpu"), "best")
-            likelihoods.append(nats_per_token(run, sentences))
+            text_run = TrainedText.read(folder, torch.device("cpu"), "best")
+            nats_of_seeds.append(nats_per_token(text_run, sentences))
         else:
-            model = TrainedSimilar.read(folder, torch.device("cpu"), "best")
-            vectors.append(recalls(model, groups))
+            sentence_run = TrainedSimilar.read(folder, torch.device("cpu"), "best")
+            recalls_of_seeds.append(recalls(sentence_run, groups))
     return {
         "minutes": options.minutes,
         "seeds": options.seeds,
-        "nats_per_token": over_seeds(likelihoods) if likelihoods else {},
-        "recall_at_1": over_seeds(vectors) if vectors else {},
+        "nats_per_token": over_seeds(nats_of_seeds) if nats_of_seeds else {},
+        "recall_at_1": over_seeds(recalls_of_seeds) if recalls_of_seeds else {},
         "failed": failures(results),
     }
 
@@ -269,16 +275,17 @@ def markdown(results: Mapping[str, Any]) -> str:
             continue
         columns = list(next(iter(rows.values())))
         lines += [f"| {title} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-        for way, cells in rows.items():
-            shown = [_cell(cells[column], digits, factor) for column in columns]
-            lines.append(f"| {way} | {' | '.join(shown)} |")
+        for way, spreads in rows.items():
+            cells = [_cell(spreads[column], digits, factor) for column in columns]
+            lines.append(f"| {way} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _cell(cell: Mapping[str, Any], digits: int, factor: float) -> str:
-    mean = f"{factor * cell['mean']:.{digits}f}"
-    return mean if cell["sd"] is None else f"{mean} ± {factor * cell['sd']:.{digits}f}"
+def _cell(number: Mapping[str, Any], digits: int, factor: float) -> str:
+    """Return a mean times a factor, with the deviation over seeds if there is one."""
+    mean = f"{factor * number['mean']:.{digits}f}"
+    return mean if number["sd"] is None else f"{mean} ± {factor * number['sd']:.{digits}f}"
 
 
 def parse() -> argparse.Namespace:
@@ -295,5 +302,6 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    chosen = parse()
-    report("longer_texts", main(chosen), chosen.results, kind="study")
+    arguments = parse()
+    with bad_input_ends("longer_texts"):
+        report("longer_texts", main(arguments), arguments.results, kind="study")

@@ -83,21 +83,21 @@ def job(corpus: Corpus, options: argparse.Namespace, layers: int, prior: str, se
     return Job(name, train_text.train, config)
 
 
-def measured(corpus: Corpus, folder: Path, options: argparse.Namespace) -> JsonObject:
-    """Return the measurements of a run, which are kept in its folder."""
-    asked = {"texts": options.texts, "count": options.count}
-    kept = folder / "multi_scale.json"
-    if kept.exists():
-        stored: JsonObject = read_json(kept)
-        if stored["asked"] == asked:
+def measurements_of(corpus: Corpus, folder: Path, options: argparse.Namespace) -> JsonObject:
+    """Return the measurements of a run, from the file in its folder where it has them."""
+    sizes = {"texts": options.texts, "count": options.count}
+    path = folder / "multi_scale.json"
+    if path.exists():
+        stored: JsonObject = read_json(path)
+        if stored["asked"] == sizes:
             return stored["measured"]
     # the last weights: the best ones are chosen by the bound, whose KL has the weight 1
     run = TrainedText.read(RunFolder.open(folder), torch.device("cpu"), "last")
     training = lines_of(corpus.training)
     held_out = lines_of(corpus.held_out)
-    result = measure(run, corpus.language, training, held_out, options.count)
-    write_json(kept, {"asked": asked, "measured": result})
-    return result
+    measurements = measure(run, corpus.language, training, held_out, options.count)
+    write_json(path, {"asked": sizes, "measured": measurements})
+    return measurements
 
 
 def over_seeds(values: Sequence[Any]) -> Any:
@@ -135,24 +135,24 @@ def study(corpora: Mapping[Path, Corpus], options: argparse.Namespace) -> JsonOb
     results = run_all(list(jobs.values()), options.jobs)
     table: JsonObject = {}
     for corpus in corpora.values():
-        rows = {}
+        measurements_of_arms = {}
         for arm in arms:
             names = [jobs[corpus.name, arm, seed].name for seed in seeds]
             done = finished({name: results[name] for name in names})
-            measurements = [measured(corpus, options.out / name, options) for name in done]
+            measurements = [measurements_of(corpus, options.out / name, options) for name in done]
             if measurements:
-                rows[" ".join(map(str, arm))] = {
-                    "steps": spread(result["steps"] for result in done.values()),
+                measurements_of_arms[" ".join(map(str, arm))] = {
+                    "steps": spread(run["steps"] for run in done.values()),
                     **over_seeds(measurements),
                 }
-        table[corpus.name] = rows
+        table[corpus.name] = measurements_of_arms
     return {"options": _options(options), "failed": failures(results), "table": table}
 
 
 def _options(options: argparse.Namespace) -> JsonObject:
     """Return the options that results depend on."""
-    places = ("files", "out", "results", "figure", "jobs")
-    return {name: value for name, value in vars(options).items() if name not in places}
+    without_effect = ("files", "out", "results", "figure", "jobs")
+    return {name: value for name, value in vars(options).items() if name not in without_effect}
 
 
 def parser() -> argparse.ArgumentParser:

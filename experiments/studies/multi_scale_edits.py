@@ -74,9 +74,9 @@ def measure(
     before = run.decode(z)
     attributes = {}
     for name in language.attributes:
-        result = _attribute(run, language, name, training, (held_out, z, before))
-        if result is not None:
-            attributes[name] = result
+        successes = _attribute(run, language, name, training, (held_out, z, before))
+        if successes is not None:
+            attributes[name] = successes
     return {
         "reconstruction": reconstruction(language, held_out, before),
         "kl_nats": _kl(run, held_out),
@@ -93,9 +93,9 @@ def reconstruction(language: Language, texts: Sequence[str], decoded: Sequence[s
     """
     exact = np.array([a == b for a, b in zip(texts, decoded, strict=True)], float)
     lengths = np.array([len(language.words(text)) for text in texts])
-    kept = []
+    words_kept = []
     for a, b in zip(texts, decoded, strict=True):
-        kept.append(content_kept(Counter(language.words(a)), Counter(language.words(b))))
+        words_kept.append(content_kept(Counter(language.words(a)), Counter(language.words(b))))
     by_length = {str(n): float(exact[lengths == n].mean()) for n in np.unique(lengths)}
     short = exact[lengths <= SHORT]
     if not len(short):
@@ -104,7 +104,7 @@ def reconstruction(language: Language, texts: Sequence[str], decoded: Sequence[s
         "exact": interval(exact),
         "exact_short": interval(short),
         "exact_by_length": by_length,
-        "words_kept": interval(np.array(kept)),
+        "words_kept": interval(np.array(words_kept)),
     }
 
 
@@ -132,11 +132,11 @@ def _edits(
     for source in SOURCES:
         kept: dict[tuple[int, ...], Mapping[str, np.ndarray]] = {}
         edits[source] = {}
-        for chosen in layer_sets(layers):
-            after = [run.decode(_drawn(run, z, chosen, source)) for _ in range(count)]
-            kept[chosen] = _kept(language, before, after, chance)
-            name = ",".join(map(str, chosen))
-            edits[source][name] = {key: interval(values) for key, values in kept[chosen].items()}
+        for anew in layer_sets(layers):
+            after = [run.decode(_drawn(run, z, anew, source)) for _ in range(count)]
+            kept[anew] = _kept(language, before, after, chance)
+            name = ",".join(map(str, anew))
+            edits[source][name] = {key: interval(values) for key, values in kept[anew].items()}
         contrast[source] = difference(kept[low_layers(layers)], kept[top])
     return {"chance": chance, "edits": edits, "contrast": contrast}
 
@@ -227,29 +227,29 @@ def _attribute(
     vector = run.modes(examples[True]).mean(0) - run.modes(examples[False]).mean(0)
     noise = torch.randn(len(rows), *vector.shape)
     noise *= vector.norm() / noise.flatten(1).norm(dim=1)[:, None, None]
-    chosen = [before[row] for row in rows]
-    result: JsonObject = {"texts": len(rows)}
+    without = [before[row] for row in rows]
+    successes: JsonObject = {"texts": len(rows)}
     for scale in SCALES:
         moved = {
             "vector": run.decode(z[rows] + scale * vector),
             "random": run.decode(z[rows] + scale * noise),
         }
-        result[f"{scale:g}"] = _success(language, name, chosen, moved)
-    return result
+        successes[f"{scale:g}"] = _success(language, name, without, moved)
+    return successes
 
 
 def _success(
     language: Language, name: str, before: Sequence[str], moved: Mapping[str, Sequence[str]]
 ) -> JsonObject:
     """Return the shares of texts with the attribute, of their content kept, and the gain."""
-    result: JsonObject = {}
-    successes = {}
+    shares: JsonObject = {}
+    has_attribute = {}
     for direction, after in moved.items():
-        successes[direction] = np.array([language.has(name, text) for text in after], float)
-        kept = [_content_kept(language, a, b) for a, b in zip(before, after, strict=True)]
-        result[direction] = {
-            "success": interval(successes[direction]),
-            "content": interval(np.array(kept)),
+        has_attribute[direction] = np.array([language.has(name, text) for text in after], float)
+        content = [_content_kept(language, a, b) for a, b in zip(before, after, strict=True)]
+        shares[direction] = {
+            "success": interval(has_attribute[direction]),
+            "content": interval(np.array(content)),
         }
-    result["gain"] = interval(successes["vector"] - successes["random"])
-    return result
+    shares["gain"] = interval(has_attribute["vector"] - has_attribute["random"])
+    return shares

@@ -1,7 +1,8 @@
 """The table and the figure of :mod:`experiments.studies.multi_scale`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from experiments.studies.multi_scale_edits import SOURCES
 from univae.checkpoint import JsonObject
@@ -9,7 +10,12 @@ from univae.checkpoint import JsonObject
 __all__ = ["draw", "markdown"]
 
 LEAST_EXACT = 0.6  # share of short texts that a model must reconstruct to test the claim
+KEPT = ("content", "pattern", "exact", "length")
+KEPT_FROM_TEXTS = ("content", "pattern")
 MARKERS = {"prior": "o", "texts": "s"}
+
+# Yields the cells of rows, from the measurements of an arm.
+RowsOf: TypeAlias = Callable[[JsonObject], Iterator[list[str]]]
 
 
 def markdown(results: JsonObject) -> str:
@@ -20,42 +26,39 @@ def markdown(results: JsonObject) -> str:
     """
     lines: list[str] = []
     for corpus, arms in results["table"].items():
-        for part in (_verdicts(arms), _edits(arms), _attributes(arms)):
-            header, *rows = part
-            if rows:
-                head = [corpus, *header]
-                lines += [_row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+        for columns, rows_of in TABLES:
+            lines += _table(corpus, arms, columns, rows_of)
     return "\n".join(lines)
 
 
-def _row(cells: list[str]) -> str:
+def _table(corpus: str, arms: JsonObject, columns: Sequence[str], rows_of: RowsOf) -> list[str]:
+    """Return the lines of a table, with the rows of every arm; none if no arm has a row."""
+    rows = []
+    for arm, measurements in arms.items():
+        for cells in rows_of(measurements):
+            rows.append(_line([arm, *cells]))
+    if not rows:
+        return []
+    return [_line([corpus, *columns]), _line(["---"] * (1 + len(columns))), *rows, ""]
+
+
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdicts(arms: JsonObject) -> Iterator[list[str]]:
-    yield [
-        "drawn from",
-        "exact",
-        "words kept",
-        "content, low - top",
-        "pattern, low - top",
-        "both above chance",
-        "claim",
-    ]
-    for arm, result in arms.items():
-        reconstruction = result["reconstruction"]
-        for source in SOURCES:
-            contrast = result["contrast"][source]
-            yield [
-                arm,
-                source,
-                _percent(reconstruction["exact_short"]),
-                _percent(reconstruction["words_kept"]),
-                _percent(contrast["content"]),
-                _percent(contrast["pattern"]),
-                _percent(contrast["content_minus_pattern"]),
-                _claim(contrast["verdict"], reconstruction),
-            ]
+def _verdicts(measurements: JsonObject) -> Iterator[list[str]]:
+    reconstruction = measurements["reconstruction"]
+    for source in SOURCES:
+        contrast = measurements["contrast"][source]
+        yield [
+            source,
+            _percent(reconstruction["exact_short"]),
+            _percent(reconstruction["words_kept"]),
+            _percent(contrast["content"]),
+            _percent(contrast["pattern"]),
+            _percent(contrast["content_minus_pattern"]),
+            _claim(contrast["verdict"], reconstruction),
+        ]
 
 
 def _claim(verdict: str, reconstruction: JsonObject) -> str:
@@ -65,58 +68,67 @@ def _claim(verdict: str, reconstruction: JsonObject) -> str:
     return f"not tested ({verdict})"
 
 
-def _edits(arms: JsonObject) -> Iterator[list[str]]:
-    yield [
-        "layers drawn anew",
-        "KL, nats",
-        "content",
-        "pattern",
-        "same pattern",
-        "same length",
-        "changed",
-        "content, from texts",
-        "pattern, from texts",
-    ]
-    for arm, result in arms.items():
-        chance = result["chance"]
-        yield [
-            arm,
-            "chance",
-            "",
-            *(_percent(chance[name]) for name in ("content", "pattern", "exact", "length")),
-            "",
-            _percent(chance["content"]),
-            _percent(chance["pattern"]),
-        ]
-        for layers, kept in result["edits"]["prior"].items():
-            from_texts = result["edits"]["texts"][layers]
-            nats = sum(result["kl_nats"][int(layer)]["mean"] for layer in layers.split(","))
-            names = ("content", "pattern", "exact", "length", "changed")
+def _edits(measurements: JsonObject) -> Iterator[list[str]]:
+    chance = measurements["chance"]
+    yield ["chance", "", *_kept(chance), "", *_kept(chance, KEPT_FROM_TEXTS)]
+    for layers, kept in measurements["edits"]["prior"].items():
+        from_texts = measurements["edits"]["texts"][layers]
+        nats = sum(measurements["kl_nats"][int(layer)]["mean"] for layer in layers.split(","))
+        changed = _percent(kept["changed"])
+        yield [layers, f"{nats:.1f}", *_kept(kept), changed, *_kept(from_texts, KEPT_FROM_TEXTS)]
+
+
+def _kept(shares: JsonObject, names: Sequence[str] = KEPT) -> list[str]:
+    return [_percent(shares[name]) for name in names]
+
+
+def _attributes(measurements: JsonObject) -> Iterator[list[str]]:
+    for name, scales in measurements["attributes"].items():
+        for scale, directions in scales.items():
+            if scale == "texts":
+                continue
+            both = (directions["vector"], directions["random"])
             yield [
-                arm,
-                layers,
-                f"{nats:.1f}",
-                *(_percent(kept[name]) for name in names),
-                _percent(from_texts["content"]),
-                _percent(from_texts["pattern"]),
+                name,
+                scale,
+                *(_percent(direction["success"]) for direction in both),
+                *(_percent(direction["content"]) for direction in both),
             ]
 
 
-def _attributes(arms: JsonObject) -> Iterator[list[str]]:
-    yield ["attribute", "scale", "success", "random", "content kept", "random"]
-    for arm, result in arms.items():
-        for name, scales in result["attributes"].items():
-            for scale, numbers in scales.items():
-                if scale == "texts":
-                    continue
-                both = (numbers["vector"], numbers["random"])
-                yield [
-                    arm,
-                    name,
-                    scale,
-                    *(_percent(direction["success"]) for direction in both),
-                    *(_percent(direction["content"]) for direction in both),
-                ]
+# Columns behind the one of arms, and the function that yields the rows of an arm.
+TABLES: Sequence[tuple[Sequence[str], RowsOf]] = (
+    (
+        (
+            "drawn from",
+            "exact",
+            "words kept",
+            "content, low - top",
+            "pattern, low - top",
+            "both above chance",
+            "claim",
+        ),
+        _verdicts,
+    ),
+    (
+        (
+            "layers drawn anew",
+            "KL, nats",
+            "content",
+            "pattern",
+            "same pattern",
+            "same length",
+            "changed",
+            "content, from texts",
+            "pattern, from texts",
+        ),
+        _edits,
+    ),
+    (
+        ("attribute", "scale", "success", "random", "content kept", "random"),
+        _attributes,
+    ),
+)
 
 
 def _percent(share: JsonObject) -> str:
@@ -125,8 +137,8 @@ def _percent(share: JsonObject) -> str:
     >>> _percent({"mean": 0.6331, "sd": 0.004}), _percent({"mean": -0.5, "sd": None})
     ('63.3 ± 0.4', '-50.0')
     """
-    shown = f"{100 * share['mean']:.1f}"
-    return shown if share["sd"] is None else f"{shown} ± {100 * share['sd']:.1f}"
+    mean = f"{100 * share['mean']:.1f}"
+    return mean if share["sd"] is None else f"{mean} ± {100 * share['sd']:.1f}"
 
 
 def draw(table: JsonObject, path: Path) -> None:
@@ -142,9 +154,9 @@ def draw(table: JsonObject, path: Path) -> None:
     for axes in grid.flat:
         axes.axline((0, 0), slope=1, color="0.8", zorder=0)
     for panels, (corpus, arms) in zip(grid, table.items(), strict=True):
-        for axes, (arm, result) in zip(panels, arms.items(), strict=False):
+        for axes, (arm, measurements) in zip(panels, arms.items(), strict=False):
             for source, marker in MARKERS.items():
-                for layers, kept in result["edits"][source].items():
+                for layers, kept in measurements["edits"][source].items():
                     x = kept["content_above_chance"]
                     y = kept["pattern_above_chance"]
                     color = "C0" if "," not in layers else "0.6"

@@ -31,6 +31,7 @@ from experiments.benchmarks.harness import report
 from experiments.images.run import read_for
 from experiments.studies.harness import Job, run_all, spread
 from experiments.studies.penguin_table import penguins, write_table
+from experiments.studies.reuse import bad_input_ends
 from experiments.training.task import reseed
 from univae.checkpoint import JsonObject
 
@@ -228,4 +229,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("penguins"):
+        main()

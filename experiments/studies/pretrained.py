@@ -19,6 +19,7 @@ from pathlib import Path
 from experiments import evaluate, train_text
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, failures, run_all
+from experiments.studies.reuse import bad_input_ends
 from experiments.text.presets import AGAINST_COLLAPSE
 from univae.checkpoint import JsonObject
 from univae.kinds import load
@@ -117,4 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("pretrained"):
+        main()

@@ -29,7 +29,6 @@ References:
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -39,9 +38,10 @@ from typing import Any
 from experiments import train_text
 from experiments.benchmarks.harness import report
 from experiments.studies import ptb_scores, ptb_training
-from experiments.studies.harness import Job, failures, finished, run_all
+from experiments.studies.harness import Job, failures, finished, run_all, setting
 from experiments.studies.ptb_scores import paired_difference
 from experiments.studies.ptb_table import draw, run_result, summary
+from experiments.studies.reuse import bad_input_ends
 from experiments.training.configuration import Configuration, options_of
 from univae.checkpoint import JsonObject
 from univae.errors import InputError
@@ -166,23 +166,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="JSON file to write")
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     arguments = parser.parse_args(argv)
+    known = set[str]().union(*(options_of(arm.config) for arm in ARMS.values()))
     try:
-        arguments.set = dict(_setting(setting) for setting in arguments.set)
+        arguments.set = dict(setting(text, known, "train-text") for text in arguments.set)
         _check(arguments)
     except InputError as error:
         parser.error(str(error))
     return arguments
-
-
-def _setting(setting: str) -> tuple[str, object]:
-    """Return the name and the value of OPTION=VALUE."""
-    name, equals, value = setting.partition("=")
-    if not equals or all(name not in options_of(arm.config) for arm in ARMS.values()):
-        raise InputError(f"--set takes OPTION=VALUE with options of train-text; got {setting}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -232,4 +222,5 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("ptb"):
+        main()

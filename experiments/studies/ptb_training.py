@@ -1,7 +1,8 @@
 """The training of models beside the UniVAE on its texts, batches and schedule, in a run folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,6 +13,7 @@ from experiments.studies.ptb_models import LanguageModel, Objective, Peer
 from experiments.text.corpora import Corpora
 from experiments.text.data_options import TextData
 from experiments.text.task import TextObjective
+from experiments.text.token_task import TokenTask
 from experiments.train_text import ModelOptions
 from experiments.training.command import prepare_corpora
 from experiments.training.command import train as train_command
@@ -21,12 +23,10 @@ from experiments.training.gradient_steps import GradientSteps
 from experiments.training.run_folder import Run
 from experiments.training.run_tokenizer import open_tokenizer
 from experiments.training.settings import Settings
-from experiments.training.task import FEWEST_ROWS, Progress, reseed
-from experiments.training.units import Units
+from experiments.training.task import Progress, reseed
 from univae.checkpoint import JsonObject
 from univae.checksums import WEIGHTS
-from univae.text.corpus import Corpus, token_batches
-from univae.text.special import PAD
+from univae.text.corpus import Corpus
 from univae.vae.config import UniVAEConfig
 from univae.vae.trained import model_config
 from univae.weights_file import load_weights
@@ -37,22 +37,15 @@ KL_FLOOR = 8.0  # nats of KL without cost, over all dimensions of the peer's lat
 TOKENS = 22.1  # of a text of the training set, its end token included
 
 
-def _peer(config: UniVAEConfig) -> Peer:
-    return Peer(config, kl_weight=1.0, kl_floor=_floor_of_dimension(config))
-
-
-def _peer_bound(config: UniVAEConfig) -> Peer:
-    return Peer(config, kl_weight=1 / TOKENS, kl_floor=_floor_of_dimension(config))
-
-
-def _floor_of_dimension(config: UniVAEConfig) -> float:
-    return KL_FLOOR / (config.latent_layers * config.latent_width)
+def _peer(config: UniVAEConfig, kl_weight: float) -> Peer:
+    dimensions = config.latent_layers * config.latent_width
+    return Peer(config, kl_weight, KL_FLOOR / dimensions)
 
 
 MODELS: Mapping[str, Callable[[UniVAEConfig], nn.Module]] = {
     "lm": LanguageModel,
-    "peer": _peer,
-    "peer_bound": _peer_bound,
+    "peer": partial(_peer, kl_weight=1.0),
+    "peer_bound": partial(_peer, kl_weight=1 / TOKENS),
 }
 
 if TYPE_CHECKING:
@@ -80,72 +73,38 @@ class Config(Configuration):
         return Corpora(self.data, self.out, self.training.seed, shape.max_length, shape.vocab_size)
 
 
-class OwnTask:
+class OwnTask(TokenTask[nn.Module]):
     """Minimise the loss of a model on batches of equal numbers of tokens, as ``train-text`` does.
 
     Args:
-        model: the model to train.
-        config: batches and validations.
-        corpus: the training texts.
-        rows: the indices of its texts to train on.
+        model: the model to train, with its loss and its validation.
+        options: the size of batches, and of validations.
+        seed: of the order of the texts.
+        train: a corpus, and the indices of its texts to train on.
         held_out: the texts of validations, padded ids (N, T).
     """
 
     def __init__(
-        self, model: nn.Module, config: Config, corpus: Corpus, rows: np.ndarray, held_out: Tensor
+        self,
+        model: nn.Module,
+        options: TextObjective,
+        seed: int,
+        train: tuple[Corpus, np.ndarray],
+        held_out: Tensor,
     ) -> None:
         if not isinstance(model, Objective):
             raise TypeError(f"{type(model).__name__} has no loss(ids) and validate(ids, samples)")
-        self.module: nn.Module = model
+        super().__init__(model, options.batch_tokens, seed, train, held_out)
         self.objective: Objective = model
-        self.config = config
-        self.corpus = corpus
-        self.rows = rows
-        self.held_out = held_out
-
-    @property
-    def units(self) -> Units:
-        """The words for its data."""
-        return Units("text", "tokens")
-
-    def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """Return the indices of the texts of every batch, in an order drawn for the epoch."""
-        lengths = self.corpus.lengths[self.rows]
-        most_tokens = self.config.objective.batch_tokens
-        batches = token_batches(lengths, most_tokens, self.config.training.seed, epoch)
-        return [self.rows[batch] for batch in batches]
-
-    def load(self, item: np.ndarray) -> Tensor:
-        """Return the padded ids of the texts of a batch."""
-        return self.corpus.gather(item)
-
-    def weight(self, batch: Tensor) -> int:
-        """Return the number of tokens of a batch, without padding."""
-        return int((batch != PAD).sum())
+        self.validation_samples = options.validation_samples
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the model, summed over the tokens of a batch."""
         return self.objective.loss(batch)
 
-    def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of the held-out texts; the lowest NLL is the best."""
-        return self.validate_rows(progress, self.validation_rows)
-
-    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the metrics of the first ``rows`` held-out texts."""
-        samples = self.config.objective.validation_samples
-        metrics = self.objective.validate(self.held_out[:rows], samples)
-        return {"selection": metrics["nll_nats"], **metrics}
-
-    @property
-    def validation_rows(self) -> int:
-        """The number of held-out texts."""
-        return len(self.held_out)
-
-    @property
-    def fewest_rows(self) -> int:
-        """The fewest texts of a validation."""
-        return min(FEWEST_ROWS, self.validation_rows)
+    def measure(self, held_out: Tensor) -> JsonObject:
+        """Return the metrics of held-out texts."""
+        return self.objective.validate(held_out, self.validation_samples)
 
 
 def train(config: Config) -> JsonObject:
@@ -172,8 +131,9 @@ def open_model(folder: Path) -> nn.Module:
 
 def _task(config: Config) -> OwnTask:
     corpus, rows, held_out = config.corpora.split(config.objective.validation_texts)
-    reseed(config.training.seed, "weights")
-    return OwnTask(_model(config), config, corpus, rows, held_out)
+    seed = config.training.seed
+    reseed(seed, "weights")
+    return OwnTask(_model(config), config.objective, seed, (corpus, rows), held_out)
 
 
 def _model(config: Config) -> nn.Module:

@@ -8,7 +8,6 @@ import csv
 import gzip
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments import train_similar
 from experiments.sentences.evaluation import correlation
+from experiments.studies.reuse import require_same_options, stored_options
 from univae.checkpoint import write_text_atomic
 from univae.errors import InputError
 from univae.sentence.nearest import top_k
@@ -31,7 +31,6 @@ __all__ = [
     "captions",
     "cosines",
     "distinct_2",
-    "flips",
     "labelled",
     "recall",
     "rows_of",
@@ -46,9 +45,6 @@ Pair: TypeAlias = tuple[str, str, float]  # two texts with a score or label
 CAPTIONS = 5  # of one picture
 LABELS = ("0", "1")
 POSITIVE = 0.5  # labels above are 1
-NEGATION = re.compile(
-    r"\b(?:not|no|never|nobody|nothing|none|without|neither|nor|cannot)\b|n['’]t\b", re.IGNORECASE
-)
 
 
 def _tab_rows(file: Iterable[str]) -> Iterator[list[str]]:
@@ -151,11 +147,6 @@ def distinct_2(texts: Sequence[str]) -> float:
     return len(set(pairs)) / max(len(pairs), 1)
 
 
-def flips(source: str, text: str) -> bool:
-    """Return whether exactly one of two English texts has a negation."""
-    return bool(NEGATION.search(source)) != bool(NEGATION.search(text))
-
-
 def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarray:
     """Return the cosine of the two texts of each pair."""
     first = encode([pair[0] for pair in pairs])
@@ -165,7 +156,13 @@ def cosines(encode: Encode, pairs: Sequence[tuple[str, str] | Pair]) -> np.ndarr
 
 
 def train_once(config: train_similar.Config) -> None:
-    """Train a run unless it is finished; resume it if it was interrupted."""
-    if not (config.out / "DONE").exists():
+    """Train a run unless it is finished; resume it if it was interrupted.
+
+    Raises:
+        InputError: it was finished with other options.
+    """
+    if (config.out / "DONE").exists():
+        require_same_options(config.out, stored_options(config.out), config.flat())
+    else:
         is_begun = (config.out / "config.json").exists()
         train_similar.main(config.change(resume=is_begun))

@@ -1,44 +1,50 @@
 """English sentences from scratch within an hour: a distilled encoder that writes similar captions.
 
-The model starts from random weights and learns to imitate the teacher's cosines and to write texts
-at once, without the published first stage of contrasting and writing. The texts are those of
-:mod:`experiments.studies.similar_en_texts`; the teacher's vectors are computed once and stored.
-STS-B is only used as a test.
+The model starts from random weights and learns to imitate a teacher and to write texts at once,
+without the published first stage of contrasting and writing. Each arm adds to the one before:
+
+    plain    fits the teacher's cosines
+    tokens   starts the table of tokens from the teacher's vectors of single tokens
+    vectors  fits the teacher's vectors
+    full     keeps negations apart, and contrasts texts that differ in one
+
+The texts are those of :mod:`experiments.studies.similar_en_texts`; the teacher's vectors are
+computed once and stored. Nothing is trained on STS-B: its dev set chooses the weights of a run and
+the options, its test set is reported.
 
 ``python -m experiments.studies.similar_en --data data --out runs/similar_en --results
 results/similar_en.json``
+
+References:
+    Sentence-BERT by distillation (Reimers & Gurevych, 2020), https://arxiv.org/abs/2004.09813
 """
 
 import argparse
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
+from experiments.sentences.token_start import token_texts
+from experiments.studies.harness import Job, failures, finished, run_all, setting
 from experiments.studies.minilm import MiniLM, Teacher
-from experiments.studies.sentences import (
-    auroc,
-    captions,
-    cosines,
-    distinct_2,
-    flips,
-    recall,
-    spearman_of,
-    stsb,
-    train_once,
-)
+from experiments.studies.reuse import bad_input_ends
+from experiments.studies.similar_en_measures import NUCLEI, generation_measures, vector_measures
+from experiments.studies.similar_en_table import draw, summary
 from experiments.studies.similar_en_texts import (
-    negated_questions,
-    questions,
-    write_training_files,
+    Negations,
+    TextFiles,
+    write_text_files,
+    write_vectors,
 )
-from experiments.training.task import reseed
-from univae.checkpoint import JsonObject, read_json
-from univae.decoding.sampling import Sampling
-from univae.sentence.tokenizer import normalised
+from experiments.training.configuration import options_of
+from univae.checkpoint import JsonObject, read_json, write_json
+from univae.errors import InputError
 from univae.sentence.trained import TrainedSimilar
 
 SHAPE: JsonObject = {
@@ -57,83 +63,125 @@ TRAINING: JsonObject = {
     "noise_rows": 0.2,
     "ema": 0.999,
     "held_out": 0.01,
-    "validate_every": 2000,
+    "validate_every": 1000,
     "validation_pairs": 300,
+    "clock": "processor",
 }
-# top_p: the published value, and one with which the texts of a small model are better
-NUCLEI = (0.95, 0.8)
-RESULTS = 5  # texts written for a source
-EXAMPLES = 5  # sources whose texts are reported
+TOKENS: JsonObject = {"token_start": "teacher"}
+# With this weight the gradients of vectors and of generation have about the ratio that those of
+# cosines have with the default of 100.
+VECTORS: JsonObject = {**TOKENS, "distil_target": "vectors", "distil_weight": 30.0}
 
 
-def vector_measures(data: Path, run: TrainedSimilar, teacher: Teacher) -> JsonObject:
-    """Return correlation, recall and AUROC of student, teacher and averaged word vectors."""
-    scored = stsb(data, "en", "test")
-    groups = captions(data, "val")
-    duplicates = questions(data, "test")
-    encoders = {"student": run.encode, "teacher": teacher.encode, "word average": teacher.words}
-    measures = {}
-    for name, encode in encoders.items():
-        measures[name] = {
-            "stsb_test_spearman": spearman_of(encode, scored),
-            "captions": recall(encode, groups),
-            "qqp_test_auroc": auroc(encode, duplicates),
-        }
-    return measures
+@dataclass(frozen=True)
+class Arm:
+    """A row of :data:`ARMS`."""
+
+    options: JsonObject
+    has_negations: bool = False  # whether negations are kept apart and contrasted
 
 
-def generation_measures(
-    arguments: argparse.Namespace, run: TrainedSimilar, teacher: Teacher, top_p: float
-) -> JsonObject:
-    """Write texts for held-out captions and for negated questions; return measures of them.
+ARMS: Mapping[str, Arm] = {
+    "plain": Arm({}),
+    "tokens": Arm(TOKENS),
+    "vectors": Arm(VECTORS),
+    "full": Arm(VECTORS, has_negations=True),
+}
 
-    The teacher's cosines measure the similarity of a caption and its texts.
+
+def text_files(arguments: argparse.Namespace, arm: str, words: Sequence[str]) -> TextFiles:
+    """Write the texts of an arm; return their files."""
+    negations = None
+    if ARMS[arm].has_negations:
+        negations = Negations(arguments.repeats, arguments.negated, arguments.contrasts)
+    return write_text_files(
+        arguments.out / f"texts-{arm}",
+        arguments.data,
+        words,
+        limit=arguments.limit,
+        treebank=arguments.treebank,
+        negations=negations,
+    )
+
+
+def training_config(
+    arguments: argparse.Namespace, arm: str, seed: int, files: TextFiles
+) -> train_similar.Config:
+    """Return the configuration of the training of an arm with a seed."""
+    options = {
+        **SHAPE,
+        **TRAINING,
+        **ARMS[arm].options,
+        "pairs": (files.pairs,),
+        "contrasts": () if files.contrasts is None else (files.contrasts,),
+        "validation": (files.validation,),
+        "teacher": arguments.vectors,
+        "out": arguments.out / f"{arm}-{seed}",
+        "seed": seed,
+        "minutes": arguments.minutes,
+        "threads": arguments.threads,
+    }
+    return train_similar.Config.of(**{**options, **arguments.set})
+
+
+def prepare(arguments: argparse.Namespace, teacher: Teacher) -> tuple[list[Job], float]:
+    """Write texts and the teacher's vectors; return the trainings and the seconds of the teacher.
+
+    The teacher encodes all texts and the texts of single tokens. A tokenizer depends on the texts
+    alone, so that it is trained here as in the run.
     """
-    sampling = Sampling(top_p=top_p)
-    sources = [group[0] for group in captions(arguments.data, "val")[: arguments.generate]]
-    negated = negated_questions(arguments.data, arguments.generate // 2)
-    reseed(0, "study")
-    written = _similar_texts(run, sources, sampling)
-    pairs = _pairs(sources, written)
-    cosine = cosines(teacher.encode, pairs)
-    next_sources = [*sources[1:], *sources[:1]]  # rotated: no caption is paired with itself
-    shuffled = cosines(teacher.encode, list(zip(sources, next_sources, strict=True)))
-    negated_pairs = _pairs(negated, _similar_texts(run, negated, sampling))
+    words = teacher.vocabulary()
+    files = {arm: text_files(arguments, arm, words) for arm in arguments.arms}
+    texts: list[str] = []
+    for arm in arguments.arms:
+        texts += files[arm].texts
+        config = training_config(arguments, arm, 0, files[arm])
+        if config.starts_from_teacher:
+            texts += token_texts(config.corpora.new_tokenizer())
+    seconds = write_vectors(arguments.vectors, texts, teacher)
 
-    copies = [normalised(source, lowercase=run.text.lowercase) == text for source, text in pairs]
-    examples = zip(sources[:EXAMPLES], written[:EXAMPLES], strict=True)
+    jobs = []
+    for seed, arm in itertools.product(range(arguments.seeds), arguments.arms):
+        config = training_config(arguments, arm, seed, files[arm])
+        jobs.append(Job(f"{arm}-{seed}", train_similar.main, config))
+    return jobs, seconds
+
+
+def run_result(
+    arguments: argparse.Namespace, folder: Path, trained: JsonObject, teacher: Teacher
+) -> JsonObject:
+    """Return the measures of a trained run, and the course of its validations."""
+    run = TrainedSimilar.open(folder)
+    course = [
+        {"minutes": row["seconds"] / 60, "spearman": row["spearman"]}
+        for row in run.folder.rows("validation")
+        if row["spearman"] is not None
+    ]
+    generation = {}
+    for top_p in NUCLEI:
+        generation[f"top_p {top_p}"] = generation_measures(
+            arguments.data, run, teacher, arguments.generate, top_p
+        )
     return {
-        "sources": len(sources),
-        "results": len(pairs),
-        "equal_to_source": sum(copies) / max(len(pairs), 1),
-        "distinct_2": distinct_2([text for _, text in pairs]),
-        "teacher_cosine_top_5": float(cosine.mean()),
-        "teacher_cosine_random_captions": float(shuffled.mean()),
-        "negation_flips_captions": _flip_rate(pairs),
-        "negation_flips_negated_questions": _flip_rate(negated_pairs),
-        "examples": [[source, *texts] for source, texts in examples],
+        "vectors": vector_measures(arguments.data, run.encode),
+        "generation": generation,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "steps": trained["steps"],
+        "processor_minutes": trained["seconds"] / 60,
+        "course": course,
     }
 
 
-def _similar_texts(
-    run: TrainedSimilar, sources: Sequence[str], sampling: Sampling
-) -> list[list[str]]:
-    ranked = run.similar(sources, RESULTS, sampling=sampling)
-    return [[text for text, _ in results] for results in ranked]
+def measured_once(path: Path, measure: Callable[[], JsonObject]) -> JsonObject:
+    """Return the measures in a file, which is written where it does not exist."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, measure())
+    measures: JsonObject = read_json(path)
+    return measures
 
 
-def _pairs(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    pairs = []
-    for source, similar_texts in zip(sources, texts, strict=True):
-        pairs += [(source, text) for text in similar_texts]
-    return pairs
-
-
-def _flip_rate(pairs: Sequence[tuple[str, str]]) -> float:
-    return float(np.mean([flips(*pair) for pair in pairs]))
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -143,56 +191,111 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         required=True,
-        help="folder of texts, vectors and runs; existing files are reused",
+        help="folder of texts, vectors, runs and measures; what is finished is not repeated",
     )
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["full"])
     parser.add_argument(
         "--minutes",
         type=float,
-        default=45.0,
-        help="training time in minutes; the teacher's vectors need another 15",
+        default=55.0,
+        help="processor time of a training in minutes; the teacher's vectors need another 15",
     )
-    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each arm")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of a training")
+    parser.add_argument("--at-once", type=int, default=1, help="runs at the same time")
     parser.add_argument("--limit", type=int, default=0, help="groups read of each source; 0: all")
+    parser.add_argument(
+        "--treebank",
+        action="store_true",
+        help="add sentences of Penn Treebank, in DATA/ptb, for vectors alone",
+    )
+    defaults = Negations()
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=defaults.repeats,
+        help="repetitions, in an epoch of the arm full, of groups with negations",
+    )
+    parser.add_argument(
+        "--negated",
+        type=int,
+        default=defaults.negated,
+        help="most groups that are negated by rule in the arm full",
+    )
+    parser.add_argument(
+        "--contrasts",
+        type=int,
+        default=defaults.contrasts,
+        help="most pairs that differ in a negation alone in the arm full",
+    )
     parser.add_argument(
         "--generate", type=int, default=200, help="held-out captions to write similar texts for"
     )
-    parser.add_argument("--results", type=Path, help="a JSON file for the table")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> JsonObject:
-    """Run the study with the options of the command line; return its results."""
-    options = parse(argv)
-    torch.set_num_threads(options.threads)
-    teacher = MiniLM()
-    texts_file, vectors_file, seconds = write_training_files(options, teacher)
-    folder = options.out / "distil"
-    config = train_similar.Config.of(
-        pairs=(texts_file,),
-        teacher=vectors_file,
-        out=folder,
-        threads=options.threads,
-        minutes=options.minutes,
-        **SHAPE,
-        **TRAINING,
+    parser.add_argument(
+        "--vectors",
+        type=Path,
+        help="table of the teacher's vectors, extended by those it lacks; OUT/teacher.npz",
     )
-    train_once(config)
-    run = TrainedSimilar.open(folder)
-    done = read_json(folder / "DONE")
-    measures = vector_measures(options.data, run, teacher)
-    generation = {}
-    for top_p in NUCLEI:
-        generation[f"top_p {top_p}"] = generation_measures(options, run, teacher, top_p)
-    results = {
-        "training_seconds": done["seconds"],
-        "teacher_seconds": seconds,  # near 0 where all vectors were in the file
-        "steps": done["steps"],
-        **measures,
-        "generation": generation,
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="options of training for all arms, such as batch_size=64",
+    )
+    parser.add_argument("--results", type=Path, help="a JSON file for the table")
+    parser.add_argument("--figure", type=Path, help="PNG to draw")
+    arguments = parser.parse_args(argv)
+    if arguments.vectors is None:
+        arguments.vectors = arguments.out / "teacher.npz"
+    known = options_of(train_similar.Config)
+    try:
+        arguments.set = dict(setting(text, known, "train-similar") for text in arguments.set)
+    except InputError as error:
+        parser.error(str(error))
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> JsonObject:
+    """Run the study with the options of the command line; return its results."""
+    arguments = parse(argv)
+    torch.set_num_threads(arguments.threads)
+    teacher = MiniLM()
+    jobs, teacher_seconds = prepare(arguments, teacher)
+    trained = run_all(jobs, arguments.at_once)
+
+    scores = arguments.out / "scores"
+    runs: dict[str, JsonObject] = {}
+    for job in jobs:
+        result = finished(trained).get(job.name)
+        if result is not None:
+            path = scores / f"{job.name}-{arguments.generate}.json"
+            measure = partial(run_result, arguments, job.config.out, result, teacher)
+            runs[job.name] = measured_once(path, measure)
+    baselines = {
+        "teacher": measured_once(
+            scores / "teacher.json", partial(vector_measures, arguments.data, teacher.encode)
+        ),
+        "word average": measured_once(
+            scores / "words.json", partial(vector_measures, arguments.data, teacher.words)
+        ),
     }
-    report("similar_en", results, options.results, kind="study")
+    results = {
+        "minutes": arguments.minutes,
+        "seeds": arguments.seeds,
+        "options": {**SHAPE, **TRAINING, **{arm: ARMS[arm].options for arm in arguments.arms}},
+        "changed_options": arguments.set,
+        "teacher_seconds": teacher_seconds,  # near 0 where all vectors were in the file
+        **summary(runs, baselines),
+        "runs": runs,
+        "failed": failures(trained),
+    }
+    report("similar_en", results, arguments.results, kind="study")
+    if arguments.figure is not None and runs:
+        draw(runs, arguments.figure)
     return results
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("similar_en"):
+        main()

@@ -24,6 +24,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from experiments import train_similar
 from experiments.benchmarks.harness import report
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.sentences import (
     Encode,
     Pair,
@@ -187,4 +188,5 @@ def main(argv: list[str] | None = None) -> JsonObject:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("similar_zh"):
+        main()

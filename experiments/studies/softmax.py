@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments import train_text
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, Results, failures, finished, run_all
+from experiments.studies.reuse import bad_input_ends
 from experiments.text.presets import PRESETS
 from univae.attention.adaptive_head import SOFTMAXES
 from univae.checkpoint import JsonObject
@@ -79,4 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("softmax"):
+        main()

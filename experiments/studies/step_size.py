@@ -32,6 +32,7 @@ import numpy as np
 
 from experiments.benchmarks.harness import report
 from experiments.studies.harness import Job, Results, finished, run_here, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.small_texts import prepare_corpus
 from experiments.studies.step_size_tasks import TASKS, Config, TaskName, train
 from experiments.training.run_folder import Run
@@ -42,6 +43,7 @@ NEAR = 1.05  # times the best NLL or bound
 COMPETES = 1.15  # times the best NLL: runs with all seeds
 WIDE = 3.0  # decades
 LARGEST_PERCENT = 2.0  # ratio above which no percentage is shown
+TENTH = 1.1  # ratio below which percentages have a decimal
 GRID_TASKS = ("text", "digits", "table")
 SHIFT_TASK = "shift"
 
@@ -102,14 +104,14 @@ def train_grid(options: argparse.Namespace, task: TaskName) -> dict[str, JsonObj
     jobs = [job(options, task, arm, start, 0) for arm in ARMS for start in RATES]
     results = run_here(jobs)
     rows = grid(results, task, [0])
-    again = []
+    more_jobs = []
     for row in rows:
         for start in RATES:
             ratio = row["to_best"][f"{start:g}"]
             if ratio is not None and (ratio <= COMPETES or start == row["best_start"]):
                 for seed in range(1, options.seeds):
-                    again.append(job(options, task, row["arm"], start, seed))
-    return results | run_here(again)
+                    more_jobs.append(job(options, task, row["arm"], start, seed))
+    return results | run_here(more_jobs)
 
 
 def grid(results: Results, task: str, seeds: Sequence[int]) -> list[JsonObject]:
@@ -162,7 +164,7 @@ def decades(is_near: Sequence[bool]) -> float | None:
     return longest - 1.0 if longest else None
 
 
-def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonObject]:
+def recovery(options: argparse.Namespace, shift_jobs: Sequence[Job]) -> list[JsonObject]:
     """Return a row for each arm: the steps after the shift until the held-out bound recovers.
 
     They are None for a run whose bound is never within 5% of its value before the shift.
@@ -170,15 +172,15 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
     shift = options.shift_steps
     recovery_steps: dict[str, list[int | None]] = {}
     bounds: dict[str, list[float]] = {}
-    for each in all_jobs:
-        arm = each.name.split("|")[1]
-        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(each)}
+    for shift_job in shift_jobs:
+        arm = shift_job.name.split("|")[1]
+        minus_elbo = {row["step"]: -row["elbo_nats"] for row in _validations(shift_job)}
         before = minus_elbo.get(shift)
-        recovered = None
+        steps_after = None
         if before:
             near = [step for step, nats in minus_elbo.items() if nats <= NEAR * before]
-            recovered = min((step - shift for step in near if step > shift), default=None)
-        recovery_steps.setdefault(arm, []).append(recovered)
+            steps_after = min((step - shift for step in near if step > shift), default=None)
+        recovery_steps.setdefault(arm, []).append(steps_after)
         bounds.setdefault(arm, []).append(float("nan") if before is None else before)
 
     rows = []
@@ -187,8 +189,8 @@ def recovery(options: argparse.Namespace, all_jobs: Sequence[Job]) -> list[JsonO
     return rows
 
 
-def _validations(each: Job) -> Iterator[JsonObject]:
-    for row in Run.open(each.config.out).rows("validation"):
+def _validations(shift_job: Job) -> Iterator[JsonObject]:
+    for row in Run.open(shift_job.config.out).rows("validation"):
         if row.get("elbo_nats") is not None:
             yield row
 
@@ -207,8 +209,8 @@ def markdown(tables: JsonObject) -> str:
         ]
         for row in tables[task]:
             cells = [_percent(ratio) for ratio in row["to_best"].values()]
-            shown = "none" if row["decades"] is None else f"{row['decades']:g}"
-            lines.append(f"| {row['arm']} | {' | '.join(cells)} | {shown} |")
+            span = "none" if row["decades"] is None else f"{row['decades']:g}"
+            lines.append(f"| {row['arm']} | {' | '.join(cells)} | {span} |")
         lines.append("")
     return "\n".join([*lines, verdict(tables, tasks)])
 
@@ -217,14 +219,15 @@ def _percent(ratio: float | None) -> str:
     """Return how far an NLL is above the best, in bold where it is near.
 
     >>> _percent(1.0312), _percent(1.2), _percent(31.0), _percent(None)
-    ('**+3%**', '+20%', 'x 31', 'failed')
+    ('**+3.1%**', '+20%', 'x 31', 'failed')
     """
     if ratio is None:
         return "failed"
     if ratio > LARGEST_PERCENT:
         return f"x {ratio:.3g}"
-    shown = f"{100 * (ratio - 1):+.0f}%"
-    return f"**{shown}**" if ratio <= NEAR else shown
+    digits = 1 if ratio < TENTH else 0
+    percentage = f"{100 * (ratio - 1):+.{digits}f}%"
+    return f"**{percentage}**" if ratio <= NEAR else percentage
 
 
 def verdict(tables: JsonObject, tasks: Sequence[str]) -> str:
@@ -250,10 +253,10 @@ def _listed(arms: Sequence[str]) -> str:
 
 
 def _spans(least: Mapping[str, float]) -> str:
-    shown = []
+    spans = []
     for arm, span in least.items():
-        shown.append(f"`{arm}` {'none' if span < 0 else f'{span:g}'}")
-    return ", ".join(shown)
+        spans.append(f"`{arm}` {'none' if span < 0 else f'{span:g}'}")
+    return ", ".join(spans)
 
 
 def draw(tables: JsonObject, path: Path) -> None:
@@ -276,7 +279,8 @@ def draw(tables: JsonObject, path: Path) -> None:
             title=task,
             ylim=(0.9, 2.0),
         )
-    all_axes[-1].legend(frameon=False, fontsize=8)
+    lines, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -337,7 +341,8 @@ if __name__ == "__main__":
     if missing:
         print(f"step_size: needs pip install {' '.join(missing)}", file=sys.stderr)
         sys.exit(2)
-    study = main(arguments)
+    with bad_input_ends("step_size"):
+        study = main(arguments)
     report("step_size", study, arguments.results, kind="study")
     if arguments.figure is not None:
         draw(study, arguments.figure)

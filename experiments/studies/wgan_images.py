@@ -33,6 +33,7 @@ from experiments.gans.samples import fixed_latents
 from experiments.gans.scaling import to_grey_levels, to_unit_range
 from experiments.reports.image_grid import COLUMNS, grid
 from experiments.studies.harness import Job, Results, failures, finished, run_all, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.wgan_ranking import mnist_bars, table, verdict
 from experiments.studies.wgan_variants import VARIANTS
 from gan.trained import TrainedGan
@@ -245,4 +246,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("wgan_images"):
+        main()

@@ -28,6 +28,7 @@ from experiments.data.arrays import Data
 from experiments.gans.config import GanOptions, GanShape, model_config
 from experiments.gans.task import GanTask, PlayerSteps
 from experiments.studies.harness import Job, Results, failures, finished, run_all, spread
+from experiments.studies.reuse import bad_input_ends
 from experiments.studies.toy_sets import DEVIATION, TOYS, Toy, centres, points, scale
 from experiments.training.distributed import join
 from experiments.training.loop import fit
@@ -220,4 +221,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_ends("wgan_toys"):
+        main()

@@ -1,7 +1,7 @@
 """The training task of a text VAE: objective, batches, loss and validation."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,13 +11,13 @@ from torch import Size, Tensor
 from typing_extensions import Doc
 
 from experiments.evaluation.latent_model import codes, measure
-from experiments.training.task import FEWEST_ROWS, SHOWN_VECTORS, Progress, Shown
-from experiments.training.units import Units
+from experiments.text.token_task import TokenTask
+from experiments.training.task import SHOWN_VECTORS, Progress, Shown
 from univae.checkpoint import JsonObject
 from univae.decoding.sampling import Sampling, generate
 from univae.registry import choices_help
 from univae.rules import Rule, at_least, check, within
-from univae.text.corpus import Corpus, token_batches
+from univae.text.corpus import Corpus
 from univae.text.special import PAD
 from univae.vae.kl_weight import (
     ANNEALINGS,
@@ -76,7 +76,7 @@ class TextObjective:
         check(self)
 
 
-class TextTask:
+class TextTask(TokenTask[UniVAE]):
     """Minimise the negative bound per target token.
 
     Args:
@@ -97,31 +97,9 @@ class TextTask:
         held_out: Tensor,
         decode: Callable[[Tensor], str] = str,
     ) -> None:
-        self.module = model
+        super().__init__(model, objective.batch_tokens, seed, train, held_out)
         self.objective = objective
-        self.seed = seed
-        self.corpus, self.train = train
-        self.held_out = held_out
         self.decode = decode
-
-    @property
-    def units(self) -> Units:
-        """The words for its data."""
-        return Units("text", "tokens")
-
-    def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """Return the indices of the texts of every batch, in an order drawn for the epoch."""
-        lengths = self.corpus.lengths[self.train]
-        batches = token_batches(lengths, self.objective.batch_tokens, self.seed, epoch)
-        return [self.train[batch] for batch in batches]
-
-    def load(self, item: np.ndarray) -> Tensor:
-        """Return the padded ids of the texts of a batch."""
-        return self.corpus.gather(item)
-
-    def weight(self, batch: Tensor) -> int:
-        """Return the number of tokens of a batch, without padding."""
-        return int((batch != PAD).sum())
 
     def loss(self, batch: Tensor, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum to minimise over a batch, in nats, and its parts by name."""
@@ -136,15 +114,9 @@ class TextTask:
             "kl_nats_per_token": bound.kl.sum(),
         }
 
-    def validate(self, progress: Progress) -> JsonObject:
-        """Return the metrics of the held-out texts; the lowest ``selection`` is the best."""
-        return self.validate_rows(progress, self.validation_rows)
-
-    def validate_rows(self, progress: Progress, rows: int) -> JsonObject:
-        """Return the metrics of the first ``rows`` held-out texts."""
-        samples = self.objective.validation_samples
-        metrics = measure_texts(self.module, self.held_out[:rows], samples)
-        return {"selection": metrics["nll_nats"], **metrics}
+    def measure(self, held_out: Tensor) -> JsonObject:
+        """Return the metrics of held-out texts; see :func:`measure_texts`."""
+        return measure_texts(self.module, held_out, self.objective.validation_samples)
 
     def shown(self) -> Shown:
         """Return the latents of held-out texts, drawn texts, and a few reconstructions."""
@@ -167,16 +139,6 @@ class TextTask:
         length = self.module.config.max_length
         ids = generate(self.module.decoder(z, length), len(z), length, sampling)
         return [self.decode(row) for row in ids]
-
-    @property
-    def validation_rows(self) -> int:
-        """The number of held-out texts."""
-        return len(self.held_out)
-
-    @property
-    def fewest_rows(self) -> int:
-        """The fewest texts of a validation."""
-        return min(FEWEST_ROWS, self.validation_rows)
 
 
 @torch.no_grad()

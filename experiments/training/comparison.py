@@ -57,6 +57,9 @@ NEWER: Mapping[str, object] = {
     "kl_weight": 1.0,
     "time_limit": 0.0,
     "softmax": "full",
+    "contrasts": [],
+    "token_start": "random",
+    "distil_target": "cosines",
     **asdict(PLAIN),
 }
 
@@ -68,7 +71,17 @@ ORIGIN = "from"  # entry of ``data.json``: the weights that training started fro
 
 # Options that name data. They are not compared where ``data.json`` holds the fingerprints: files
 # may move.
-SOURCES = ("data", "text", "pairs", "validation", "teacher", "column", "columns", "init_from")
+SOURCES = (
+    "data",
+    "text",
+    "pairs",
+    "contrasts",
+    "validation",
+    "teacher",
+    "column",
+    "columns",
+    "init_from",
+)
 
 
 def require_same_options(run: RunFolder, config: Mapping[str, object]) -> None:

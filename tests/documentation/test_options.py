@@ -14,7 +14,7 @@ BLOCKS = re.compile(r"```.*?```", re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--([a-z][\w-]*)")
 # Of every command, of torchrun and Slurm, and of studies.
 OTHERS = {"quiet", "help", "help-all", "no-python", "nproc-per-node", "nnodes", "max-restarts"}
-OTHERS |= {"shutdown-timeout", "signal", "requeue", "toys"}
+OTHERS |= {"shutdown-timeout", "signal", "requeue", "toys", "arms"}
 
 
 def options() -> set[str]:

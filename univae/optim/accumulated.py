@@ -11,6 +11,7 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from univae.errors import InputError
 from univae.optim.base import Group, Parameters, State, StateDict, require
 from univae.optim.cache_chunks import Scratch, is_plain
 from univae.optim.half_words import pack, round_stochastically, unpack
@@ -23,6 +24,9 @@ __all__ = ["AccumulatedAdamW", "AccumulatedSGD", "SecondMoment"]
 # The step count of a loaded torch.optim.SGD, which stores none: so large that the momentum of a
 # window that ends early needs no bias correction.
 ASSUMED_STEPS = 2**30
+
+OPENED_WITH = "opened_with"  # option of a group: the second moment of its open window
+SUMMED = [name for name, rule in SECOND_MOMENTS.items() if rule.of_summed]
 
 FUSED_DEVICES = ("cpu", "cuda")  # types for which torch has a fused AdamW
 
@@ -126,7 +130,8 @@ class AccumulatedAdamW(Windowed):
 
     with both moments rounded to half their bits after each update: inside a window they share the
     memory of :math:`v`, and the sum has that of :math:`m` (:mod:`univae.optim.half_words`); they
-    are numbers to read only where no window is open. With ``window=1`` all are
+    are numbers to read only where no window is open, and the group's option ``second_moment`` can
+    change to or from ``"summed"`` only there. With ``window=1`` all are
     ``torch.optim.AdamW(fused=True)``, bit for bit, where torch has that kernel (float32 and float64
     parameters on CPU and CUDA, whose gradients lie in memory as they do), and round as its other
     implementations elsewhere.
@@ -164,6 +169,11 @@ class AccumulatedAdamW(Windowed):
         }
         super().__init__(params, defaults)
 
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters, as :meth:`Windowed.add_param_group` does."""
+        rule = param_group.get("second_moment", self.defaults["second_moment"])
+        super().add_param_group(param_group | {OPENED_WITH: rule})
+
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Load a copy of a state saved by this class or by ``torch.optim.AdamW``.
 
@@ -171,9 +181,15 @@ class AccumulatedAdamW(Windowed):
 
         Raises:
             InputError: the state is of another optimizer, of an AdamW with ``amsgrad``, or of an
-                Adam whose weight decay is part of the gradient.
+                Adam whose weight decay is part of the gradient; or it was saved inside a window,
+                and one of its second moment and that of this optimizer is ``summed``.
         """
         if not is_torch_state(state_dict, "amsgrad"):
+            for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=False):
+                if saved.get("position"):
+                    opened = saved.get(OPENED_WITH, saved.get("second_moment"))
+                    self._require_rule(opened, saved.get("second_moment"))
+                    self._require_rule(opened, group["second_moment"])
             super().load_state_dict(state_dict)
             return
         for group in state_dict["param_groups"]:
@@ -200,6 +216,23 @@ class AccumulatedAdamW(Windowed):
             _fused_step(group, block, change.step)
         else:
             super()._change(group, block, change, length, scratch)
+
+    def _require_same_window(self, group: Group) -> None:
+        super()._require_same_window(group)
+        rule = group["second_moment"]
+        if group["position"] == 0:
+            group[OPENED_WITH] = rule
+        else:
+            self._require_rule(group.setdefault(OPENED_WITH, rule), rule)
+
+    def _require_rule(self, opened: str | None, rule: str | None) -> None:
+        """Raise InputError where one of two rules of a window sums its gradients, and one not."""
+        if (opened in SUMMED) != (rule in SUMMED):
+            raise InputError(
+                f"{type(self).__name__}: second_moment can change to or from "
+                f"{', '.join(SUMMED)} only between two windows; got second_moment={rule} inside a "
+                f"window of {opened}; call finish() before the change"
+            )
 
     def _reduced(self, group: Group) -> list[str]:
         """Return the averages that differ between processes inside a window."""
@@ -261,7 +294,7 @@ class AccumulatedAdamW(Windowed):
     def _sums(self, group: Group) -> bool:
         """Return whether a window holds the sum of its gradients in place of their average."""
         has_several = group["window"] > 1 or self.processes > 1
-        return has_several and SECOND_MOMENTS[group["second_moment"]].of_summed
+        return has_several and group["second_moment"] in SUMMED
 
 
 def _average_mean(

@@ -4,6 +4,7 @@ An update of several operations reads and writes memory once a block, not once a
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ __all__ = ["Scratch", "cache_blocks", "cache_chunks", "is_plain", "memory_views"
 THREAD_ELEMENTS = 2**18
 
 PLAIN_TYPES = (Tensor, nn.Parameter)  # whose elements lie in this process's memory
+
+ChunkKey: TypeAlias = tuple[torch.device, torch.dtype, bool]
 
 
 class Scratch:
@@ -48,13 +51,14 @@ class Scratch:
 def cache_chunks(params: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """Yield the parameters in chunks of one device and dtype; on a GPU, all of a dtype in one.
 
-    On a CPU a chunk fits into the cache, or is a larger parameter by itself.
+    On a CPU a chunk fits into the cache, or is a larger parameter by itself. No chunk has both
+    plain tensors and others.
     """
     limit = _chunk_elements()
-    chunks: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    sizes: dict[tuple[torch.device, torch.dtype], int] = {}
+    chunks: dict[ChunkKey, list[Tensor]] = {}
+    sizes: dict[ChunkKey, int] = {}
     for p in params:
-        key = (p.device, p.dtype)
+        key = (p.device, p.dtype, type(p) in PLAIN_TYPES)
         chunk = chunks.setdefault(key, [])
         size = sizes.get(key, 0) + p.numel()
         if size > limit and chunk and p.is_cpu:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from univae.dtypes import computation_dtype
 from univae.errors import InputError
 from univae.optim.base import State, StateDict
+from univae.optim.divided import local_part
 
 __all__ = ["EMA"]
 
@@ -100,10 +101,4 @@ def _floating_tensors(model: nn.Module) -> dict[str, Tensor]:
     persistent = model.state_dict(keep_vars=True)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     persistent_tensors = [(name, x) for name, x in tensors if name in persistent]
-    return {name: _local(x) for name, x in persistent_tensors if x.is_floating_point()}
-
-
-def _local(x: Tensor) -> Tensor:
-    """Return this process's part of a tensor that is divided over processes, otherwise all."""
-    to_local = getattr(x, "to_local", None)  # of a DTensor, whose class takes long to import
-    return x if to_local is None else to_local().detach()
+    return {name: local_part(x) for name, x in persistent_tensors if x.is_floating_point()}

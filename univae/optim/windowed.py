@@ -37,6 +37,7 @@ from univae.optim.base import (
     zero_state,
 )
 from univae.optim.cache_chunks import Scratch, cache_blocks, cache_chunks
+from univae.optim.divided import local_rows, whole
 from univae.optim.process_averages import average_states
 from univae.optim.window_phase import joining_position
 
@@ -80,7 +81,8 @@ class Windowed(Base):
     so a skipped gradient counts as zero and the past keeps its weight :math:`\beta`. Where the past
     has none, at s = 1 or :math:`\beta = 0`, the sum is divided by the number of finite gradients
     instead of k. A parameter without a finite gradient in a whole window is not moved, as in torch.
-    Sparse gradients are made dense, one parameter at a time.
+    Sparse gradients are made dense, one parameter at a time. Parameters may be divided over
+    processes (DTensors, as FSDP2 makes them), all of which then step together.
     """
 
     processes = 1  # more average their states before a move: accumulate_in_backward
@@ -149,16 +151,20 @@ class Windowed(Base):
         :math:`s` counting updates: every gradient keeps the weight it would have in a full window.
         At :math:`\beta = 0` that is the plain mean of the :math:`n`. Skipped gradients count among
         the n, as zeros.
+
+        Raises:
+            InputError: an option that must not change inside a window was changed.
         """
         for group in self.param_groups:
             if group["position"] > 0:
+                self._require_same_window(group)
                 self._close(group, group["position"])
 
     def fold(self, group: Group, params: Sequence[Tensor]) -> None:
         """Add each gradient's share to its averages, which decay first where a window opens.
 
         Raises:
-            InputError: ``window`` was changed inside a window.
+            InputError: an option that must not change inside a window was changed.
         """
         self._require_same_window(group)
         scratch = Scratch()
@@ -210,7 +216,7 @@ class Windowed(Base):
         elif opened != window:
             raise InputError(
                 f"{type(self).__name__}: the window can change only between two windows; "
-                f"got window={window} inside one of {opened}; call finish() first"
+                f"got window={window} inside one of {opened}; call finish() before the change"
             )
 
     def _finite_gradients(self, group: Group, chunk: Sequence[Tensor]) -> dict[int, Tensor]:
@@ -223,7 +229,7 @@ class Windowed(Base):
         if not grads:
             return grads
         norms = torch.stack(torch._foreach_norm(list(grads.values())))
-        for i, norm in zip(list(grads), norms.tolist(), strict=True):
+        for i, norm in zip(list(grads), whole(norms).tolist(), strict=True):
             if not math.isfinite(norm):
                 self.begin(group, chunk[i])["skipped"] += 1
                 del grads[i]
@@ -284,7 +290,7 @@ class Windowed(Base):
         grads = [g for _, _, g in rows if g is not None]
         if grads:
             columns.append(grads)
-        for params, *others in cache_blocks(columns):
+        for params, *others in cache_blocks(local_rows(columns)):
             averages = dict(zip(names, others, strict=False))
             yield Block(params, averages, others[-1] if grads else [])
 

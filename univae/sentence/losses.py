@@ -2,13 +2,16 @@ r"""The losses of the training stages of RoFormer-Sim.
 
 1. pre-training: :math:`L_{gen} + L_{con}`, with :func:`univae.contrastive.paired_info_nce` as the
    second;
-2. distillation: :math:`L_{gen} + 100 \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`;
+2. distillation: :math:`L_{gen} + 100 \, \mathrm{mean}_{ij} (u_i \cdot u_j - t_i \cdot t_j)^2`,
+   or :math:`L_{gen} + w \, \mathrm{mean}_i |u_i - t_i|^2` of vectors;
 3. fine-tuning: cross entropy of :math:`[u; v; |u - v|]` within the classes of an example's task, or
    CoSENT;
 4. distillation again, from the fine-tuned model, which preserves generation.
 
 References:
     SimBERTv2: RoFormer-Sim (Su, 2021), https://kexue.fm/archives/8454 and (supervised) /8541
+    Making Monolingual Sentence Embeddings Multilingual (Reimers & Gurevych, 2020), of vectors,
+    https://arxiv.org/abs/2004.09813
 """
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from univae.contrastive.all_gather import Share
 from univae.dtypes import at_least_float32, autocast
+from univae.errors import InputError
 from univae.text.special import PAD
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "distillation_loss",
     "generation_loss",
     "pair_features",
+    "vector_loss",
 ]
 
 SIMILARITY = (0, 1)  # classes: not similar, similar
@@ -80,6 +85,41 @@ def distillation_loss(
         teacher_cosines = (teacher @ share.gather(teacher).T).to(student)
         errors = student @ share.gather(student).T - teacher_cosines
         return weight * share.mean(errors.square().mean(1))
+
+
+def vector_loss(
+    student: Float[Tensor, "batch width"],
+    teacher: Float[Tensor, "batch other"],
+    weight: float = 100.0,
+    *,
+    gather: bool = False,
+) -> Float[Tensor, ""]:
+    r"""Return :math:`w \, \mathrm{mean}_i |u_i - t_i|^2`.
+
+    Unlike :func:`distillation_loss`, it fixes the rotation of the student's space, and it does not
+    depend on which texts share a batch. It is computed in at least float32, also under autocast.
+
+    Args:
+        student: vectors :math:`u_i` of length 1.
+        teacher: vectors :math:`t_i` of length 1, at most as wide as the student's; features that
+            they lack are 0.
+        weight: the factor w.
+        gather: use the rows of all processes; the result is this process's share, as that of
+            :func:`univae.contrastive.info_nce`.
+
+    Raises:
+        InputError: the teacher's vectors are wider.
+    """
+    missing = student.shape[1] - teacher.shape[1]
+    if missing < 0:
+        raise InputError(
+            f"vector_loss: the teacher's vectors have at most the student's {student.shape[1]} "
+            f"features; got {teacher.shape[1]}; reduce them"
+        )
+    with autocast(student.device, enabled=False):
+        student = at_least_float32(student)
+        errors = student - F.pad(teacher.to(student), (0, missing))
+        return weight * Share.of(student, gather=gather).mean(errors.square().sum(1))
 
 
 def pair_features(

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data.pairs import group_up, pair_batches, pair_up, read_groups
+from experiments.data.pairs import group_up, joined, pair_batches, pair_up, read_groups
+from experiments.sentences.reduction import principal_axes, principal_components, reduced
 from experiments.sentences.teacher import open_vectors, read_table, teach, write_table
 from univae.errors import InputError
 from univae.sentence.tokenizer import SimilarText, truncate
@@ -316,3 +317,43 @@ def test_the_longest_text_loses_the_token_before_its_end() -> None:
     assert (a, b) == ([1, 5, 6, 7, 2], [1, 8, 9, 2])  # R17; the arguments are unchanged
     with pytest.raises(InputError, match="2 texts keep their last id; got limit=1"):
         truncate([a, b], 1)
+
+
+def test_pairs_join_groups_with_texts_in_no_group() -> None:
+    groups = group_up([["a", "b"], ["c"]])
+    longer, pairs = joined(groups, group_up([["b", "not b"], ["c", "a"], ["x", "not b"]]))
+    assert longer.texts == ["a", "b", "c", "not b", "x"]
+    assert pairs.tolist() == [[1, 3], [2, 0], [4, 3]]
+    assert len(longer) == len(groups)
+    assert longer.families[:3].tolist() == groups.families.tolist()
+    assert len(set(longer.families.tolist())) == 4  # a and b are one family
+    assert not longer.partners(pairs).any()
+
+
+def test_vectors_are_reduced_to_the_nearest_inner_products(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(40, 6)) * [3, 1, 4, 0.5, 2, 0.1] + [1, 0, 2, 0, 0, 0]
+    projected = reduced(vectors, 3)
+    values, axes = np.linalg.eigh(vectors @ vectors.T)
+    nearest = (axes[:, -3:] * values[-3:]) @ axes[:, -3:].T  # Eckart and Young
+    np.testing.assert_allclose(projected @ projected.T, nearest, atol=1e-9)
+    assert reduced(vectors, 6) is vectors
+
+    axes = principal_axes(vectors, 3)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    assert (axes[np.abs(axes).argmax(0), np.arange(3)] > 0).all()
+    np.testing.assert_allclose(principal_axes(np.concatenate((vectors, -vectors)), 3), axes)
+    components = principal_components(vectors, 6)
+    np.testing.assert_allclose(components.mean(0), 0, atol=1e-12)
+    covariance = components.T @ components
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-9)
+    assert (np.diff(np.diag(covariance)) < 0).all()
+
+    texts = [f"text {i}" for i in range(40)]
+    write_table(tmp_path / "t.npz", texts, vectors)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = reduced(unit, 3)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    result = teach(tmp_path / "t.npz", texts, tmp_path / "t.npy", width=3)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert teach(tmp_path / "t.npz", texts, tmp_path / "u.npy", width=9).shape == (40, 6)

@@ -13,6 +13,7 @@ import pytest
 from experiments import compare
 from experiments.reports.comparison import Compared, compared
 from experiments.reports.comparison_files import WRITERS
+from experiments.reports.comparison_text import metrics_text
 from experiments.reports.groups import group_runs
 from experiments.reports.options import changed_options
 from experiments.reports.validations import best_validation
@@ -258,6 +259,38 @@ def test_the_latex_table_has_a_line_a_metric() -> None:
         r"\hline",
         r"\end{tabular}",
     ]
+
+
+def test_the_terminal_has_a_line_a_metric_and_a_column_a_group() -> None:
+    assert metrics_text(VALUES).splitlines() == [
+        "                                  lr 0.1 · a_b  50% & more",
+        "  negative log-likelihood (nats)    51.25 ± 1*     12,346",
+        "  active units                                          7",
+        "  * the best mean of a metric",
+    ]
+    assert metrics_text([]) == ""
+
+
+def test_many_groups_are_lines_of_the_first_metrics() -> None:
+    values = []
+    for metric in ("nll_nats", "kl_nats", "active_units"):
+        for i in range(5):
+            group = f"learning rate {i} · {'x' * 30}"
+            values.append(Compared(metric, "", group, 2.5 + i, 0.1, 2, best=i == 0))
+    lines = metrics_text(values).splitlines()
+    assert lines[0].split("  ")[-1] == "KL of all layers (nats)"
+    assert lines[1].split()[-6:] == ["2.500", "±", "0.1*"] * 2
+    assert lines[6:] == ["  * the best mean of a metric", "  metrics on the page only: 1"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = (*seeded(tmp_path, lr=0.1), *seeded(tmp_path, lr=0.2))
+    compare.main(compare.Config(runs=runs, out=tmp_path / "page.html"))
+    table = capsys.readouterr().err.splitlines()
+    assert table[0].split() == ["lr", "0.1", "lr", "0.2"]
+    (row,) = [line for line in table if "log-likelihood" in line]
+    assert "51.10 ± 1*" in row
 
 
 def test_the_command_writes_the_page_and_the_files(tmp_path: Path) -> None:

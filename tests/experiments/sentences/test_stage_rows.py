@@ -1,4 +1,4 @@
-"""Every row of the registries of stages and of losses of labelled pairs."""
+"""Every row of the registries of stages, of losses of labelled pairs and of distillation."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from experiments.data.pairs import Groups
 from experiments.sentences.batch import SentenceObjective
 from experiments.sentences.stages import STAGES
 from experiments.sentences.supervision import SUPERVISIONS
+from experiments.sentences.targets import TARGETS
 from univae.errors import InputError
 from univae.sentence.config import RoFormerSimConfig
 from univae.sentence.model import RoFormerSim
@@ -95,3 +96,17 @@ def test_a_loss_of_labelled_pairs_does_not_depend_on_their_order(name: str) -> N
     loss = row.loss(model, pairs.flatten(0, 1), labels, 20.0)
     shuffled = row.loss(model, pairs[order].flatten(0, 1), labels[order], 20.0)
     torch.testing.assert_close(shuffled, loss)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_loss_of_distillation_is_zero_for_the_teacher_itself(name: str) -> None:
+    row = TARGETS[name]
+    assert row.summary
+    teacher = torch.nn.functional.normalize(torch.randn(PAIRS, 5), dim=-1)
+    assert row.loss(teacher, teacher, 3.0).item() == pytest.approx(0, abs=1e-12)
+    student = torch.nn.functional.normalize(torch.randn(PAIRS, 8), dim=-1).requires_grad_()
+    loss = row.loss(student, teacher, 3.0)
+    torch.testing.assert_close(loss, 3 * row.loss(student, teacher, 1.0))
+    loss.backward()
+    assert student.grad is not None
+    assert row.loss(student - 1e-4 * student.grad, teacher, 3.0) < loss

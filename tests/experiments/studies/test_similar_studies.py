@@ -1,6 +1,5 @@
 """The studies of sentence models, end to end on a few made-up lines; and what they measure with."""
 
-import argparse
 import gzip
 import json
 from itertools import pairwise
@@ -12,7 +11,18 @@ import pytest
 import torch
 
 from experiments.sentences.teacher import read_table
-from experiments.studies import sentences, similar_en, similar_en_texts, similar_zh
+from experiments.studies import sentences, similar_en, similar_zh
+from experiments.studies.harness import run_here
+from experiments.studies.negation import flips, has_negation
+from experiments.studies.similar_en_table import BARS, markdown, summary
+from experiments.studies.similar_en_texts import (
+    Negations,
+    contrasts_of,
+    with_negations,
+    write_text_files,
+    write_vectors,
+)
+from univae.checkpoint import read_json
 from univae.errors import InputError
 
 
@@ -97,59 +107,153 @@ def test_the_english_study_distils_and_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(similar_en, "MiniLM", Letters)
+    monkeypatch.setattr(similar_en, "run_all", lambda jobs, at_once: run_here(jobs))
     monkeypatch.setattr(similar_en, "SHAPE", {**similar_en.SHAPE, **SMALL, "vocab_size": 300})
     monkeypatch.setattr(similar_en, "TRAINING", {**similar_en.TRAINING, "held_out": 0.2})
-    argv = [
-        "--data",
-        str(made_up(tmp_path / "data")),
-        "--out",
-        str(tmp_path / "out"),
-        "--threads",
-        "1",
-    ]
-    argv += ["--minutes", "0.06", "--generate", "4", "--results", str(tmp_path / "r.json")]
-    found = similar_en.main(argv)
+    out = tmp_path / "out"
+    argv = ["--data", str(made_up(tmp_path / "data")), "--out", str(out), "--arms", "full", "plain"]
+    argv += ["--minutes", "0.03", "--generate", "4", "--results", str(tmp_path / "r.json")]
+    argv += ["--set", "validate_every=5", "--figure", str(tmp_path / "f.png")]
+    result = similar_en.main(argv)
     assert json.loads((tmp_path / "r.json").read_text())["study"] == "similar_en"
-    assert set(found) >= {"student", "teacher", "word average", "generation", "training_seconds"}
-    for name in ("student", "teacher", "word average"):
-        assert -1 <= found[name]["stsb_test_spearman"] <= 1
-        assert (
-            0
-            <= found[name]["captions"]["recall_at_1"]
-            <= found[name]["captions"]["recall_at_10"]
-            <= 1
-        )
-        assert 0 <= found[name]["qqp_test_auroc"] <= 1
-    assert found["steps"] > 0
-    assert list(found["generation"]) == ["top_p 0.95", "top_p 0.8"]
-    for written in found["generation"].values():
-        assert written["equal_to_source"] == 0
-        assert written["sources"] == 4
-    again = similar_en.main(argv)  # nothing is trained or taught twice
-    assert again["student"] == found["student"]
-    assert again["steps"] == found["steps"]
-    everything = [
-        json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()
-    ]
+    assert (tmp_path / "f.png").stat().st_size > 0
+    assert result["failed"] == {}
+    assert list(result["table"]) == ["plain", "full"]
+    for row in [*result["runs"].values(), *result["baselines"].values()]:
+        vectors = row.get("vectors", row)
+        assert -1 <= vectors["stsb_dev_spearman"] <= 1
+        assert -1 <= vectors["stsb_test_spearman"] <= 1
+        assert 0 <= vectors["recall_at_1"] <= vectors["recall_at_10"] <= 1
+        assert 0 <= vectors["qqp_test_auroc"] <= 1
+    for run in result["runs"].values():
+        assert run["steps"] > 0
+        assert run["course"]
+        assert list(run["generation"]) == ["top_p 0.95", "top_p 0.8"]
+        for written in run["generation"].values():
+            assert written["equal_to_source"] == 0
+            assert written["sources"] == 4
+    assert set(result["bars_met_by_full"]) == set(BARS)
+
+    configs = {arm: read_json(out / f"{arm}-0" / "config.json") for arm in ("full", "plain")}
+    assert configs["full"]["token_start"] == "teacher"
+    assert configs["full"]["distil_target"] == "vectors"
+    assert len(configs["full"]["contrasts"]) == 1
+    assert configs["plain"]["contrasts"] == []
+    notes = read_json(out / "full-0" / "DONE").get("notes", [])
+    assert not any("the teacher lacks" in note for note in notes)  # the table has all tokens
+
+    again = similar_en.main(argv)  # nothing is trained, taught or measured twice
+    assert again["runs"] == result["runs"]
+    texts, _ = read_table(out / "teacher.npz")
     tests = {text for a, b, _ in sentences.stsb(tmp_path / "data", "en", "test") for text in (a, b)}
-    assert not tests & {text for group in everything for text in group}  # STS-B is no training text
+    assert not tests & set(texts)  # STS-B is no training text
     capsys.readouterr()
 
 
 def test_a_table_of_vectors_is_completed_and_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = argparse.Namespace(out=tmp_path / "out", data=made_up(tmp_path / "data"), limit=2)
     monkeypatch.setattr(Letters, "asked", asked := list[str]())
     teacher: Any = Letters()
-    similar_en_texts.write_training_files(given, teacher)
-    first = set(asked)
-    given.limit = 0
-    *_, table, _ = similar_en_texts.write_training_files(given, teacher)
-    assert len(asked) == len(set(asked)) > len(first)  # no text twice
+    table = tmp_path / "teacher.npz"
+    write_vectors(table, ["a b", "c", ""], teacher)
+    assert asked == ["a b", "c"]
+    write_vectors(table, ["c", "d ", "a b"], teacher)
+    assert asked == ["a b", "c", "d"]  # no text twice
     texts, vectors = read_table(table)
-    assert texts[: len(first)] == sorted(first)
+    assert texts == asked
     np.testing.assert_array_equal(vectors, teacher.encode(texts).astype(np.float16))
+
+
+def test_groups_agree_on_their_negations() -> None:
+    groups = [
+        ["Is it so?", "Isn't it so?", "Can it be so?"],
+        ["He is not here.", "He never is."],
+        ["a dog", "two dogs"],
+        ["I was ill.", "We were ill."],
+    ]
+    texts = with_negations(groups, Negations(repeats=3, negated=5))
+    assert texts.count(["He is not here.", "He never is."]) == 3
+    assert texts.count(["Isn't it so?"]) == 1  # alone, and not to be written
+    assert ["Is it so?", "Can it be so?"] in texts
+    assert ["Isn't it so?", "Can't it be so?"] in texts
+    assert ["I was not ill.", "We were not ill."] in texts
+    assert not any(flips(a, b) for group in texts for a in group for b in group)
+    assert len(with_negations(groups, Negations(repeats=1, negated=0))) == 5
+
+    pairs = contrasts_of([text for group in groups for text in group], 4)
+    assert len(pairs) == 4
+    assert pairs[:3] == [
+        ["Isn't it so?", "Is it so?"],
+        ["He is not here.", "He is here."],
+        ["He never is.", "He is."],
+    ]
+    assert all(flips(*pair) for pair in pairs)
+
+
+def test_the_files_of_a_training_hold_its_texts(tmp_path: Path) -> None:
+    data = made_up(tmp_path / "data")
+    zipped(data / "ptb" / "ptb.train.txt.gz", [" mr. <unk> left ", " prices fell ", " N years "])
+    plain = write_text_files(tmp_path / "plain", data, ["cat"], treebank=True)
+    groups = [json.loads(line) for line in plain.pairs.read_text().splitlines()]
+    assert plain.contrasts is None
+    assert ["cat"] in groups
+    assert ["prices fell"] in groups
+    assert not any("<unk>" in text or "years" in text for group in groups for text in group)
+    assert list(plain.texts) == list(dict.fromkeys(text for group in groups for text in group))
+    judges = [json.loads(line) for line in plain.validation.read_text().splitlines()]
+    assert judges == [list(row) for row in sentences.stsb(data, "en", "dev")]
+
+    full = write_text_files(tmp_path / "full", data, [], limit=3, negations=Negations())
+    assert full.contrasts is not None
+    pairs = [json.loads(line) for line in full.contrasts.read_text().splitlines()]
+    assert pairs
+    assert {text for pair in pairs for text in pair} <= set(full.texts)
+    assert any(has_negation(text) for text in full.texts)
+
+
+def test_a_table_has_means_over_seeds_and_the_worse_negations() -> None:
+    def run(spearman: float, flips: float) -> dict[str, Any]:
+        vectors = {"stsb_dev_spearman": 0.9, "stsb_test_spearman": spearman, "recall_at_1": 0.5}
+        texts = {"distinct_2": 0.4, "teacher_cosine_top_5": 0.7}
+        return {
+            "vectors": {**vectors, "recall_at_10": 0.75, "qqp_test_auroc": 0.8},
+            "generation": {
+                "top_p 0.95": {**texts, "negation_flips_negated_questions": flips},
+                "top_p 0.8": {**texts, "negation_flips_negated_questions": 0.1},
+            },
+            "parameters": 5_000_000,
+            "steps": 1000,
+            "processor_minutes": 55.0,
+            "course": [{"minutes": 1.0, "spearman": 0.5}],
+        }
+
+    results = summary(
+        {"full-0": run(0.77, 0.3), "full-1": run(0.81, 0.2)},
+        {"teacher": {"stsb_test_spearman": 0.82, "recall_at_1": 0.7, "recall_at_10": 0.9}},
+    )
+    assert results["table"]["full"]["stsb_test_spearman"]["mean"] == pytest.approx(0.79)
+    assert results["bars_met_by_full"] == {
+        "stsb_test_spearman": True,
+        "negation_flips": False,
+        "parameters": True,
+        "processor_minutes": True,
+    }
+    full, teacher = markdown(results).splitlines()[2:]
+    assert "| 0.790 ± 0.028 | 0.500 / 0.750 | 0.800 | 25.0% ± 7.1% |" in full
+    assert "| 5,000,000 | 1,000 | 55.0 |" in full
+    assert "| 0.820 | 0.700 / 0.900 |  |  |" in teacher
+
+
+def test_a_setting_must_be_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--data", "data", "--out", "out", "--set"]
+    options = similar_en.parse([*argv, "batch_size=64", "pooling=first"])
+    assert options.set == {"batch_size": 64, "pooling": "first"}
+    assert options.vectors == Path("out/teacher.npz")
+    with pytest.raises(SystemExit) as stop:
+        similar_en.parse([*argv, "nope=1"])
+    assert stop.value.code == 2
+    assert "--set takes OPTION=VALUE with options of train-similar" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -219,10 +323,6 @@ def test_recall_counts_a_hit_on_any_text_of_the_own_group() -> None:
 
 def test_measures_of_texts_have_known_values() -> None:
     assert sentences.distinct_2(["a b c", "a b", "c"]) == 2 / 3
-    assert sentences.flips("he is here", "he isn't here")
-    assert sentences.flips("No one came", "they came")
-    assert not sentences.flips("he can not go", "he never goes")
-    assert not sentences.flips("a notable man", "a knot")
     pairs = [("a", "b", 0.0), ("a", "c", 1.0), ("b", "c", 0.0)]
     vectors = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.8, 0.6]}
 

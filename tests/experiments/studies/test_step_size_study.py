@@ -70,7 +70,7 @@ def test_the_verdict_names_what_is_within_five_percent_on_every_task() -> None:
     lines = markdown(tables("egdd, fast")).splitlines()
     assert "Of EGDD, `egdd, fast` stays within 5%" in lines[-1]
     assert "of the others: none" in lines[-1]
-    assert "| egdd | +40% | +20% | **+0%** | +20% | +40% | +60% | 0 |" in lines
+    assert "| egdd | +40% | +20% | **+0.0%** | +20% | +40% | +60% | 0 |" in lines
     mixed = {**tables("prodigy"), "table": tables()["table"]}
     assert "of the others: none" in markdown(mixed)
     assert "of the others: `prodigy`." in markdown(tables("prodigy"))

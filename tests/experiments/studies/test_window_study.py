@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.studies import window
+from experiments.studies import window, window_gaps, window_updates
 from experiments.studies.harness import paired
-from experiments.studies.window import accumulation, fixed_batches, gaps, markdown, means
+from experiments.studies.window import markdown
+from experiments.studies.window_training import BATCH, fixed_batches
 from univae.checkpoint import JsonObject
 
 SEEDS = range(3)
@@ -20,17 +21,17 @@ def tables() -> JsonObject:
     """Return tables in which ``plain`` costs 2, 3 and 4 nats, and rates have known means."""
     results: dict[str, JsonObject] = {}
     for seed in SEEDS:
-        for arm in window.accumulation_arms(4):
+        for arm in window_gaps.arms_of(4):
             nll_nats = 100.0 + 10 * seed + (2 + seed if arm == "plain" else 0)
             result = {"nll_nats": nll_nats, "elbo_nats": -nll_nats - 1}
             results[f"{arm}-k4-lr0.001-seed{seed}"] = result
-        for arm in window.SMALL_ARMS:
+        for arm in window_updates.ARMS:
             results[f"small-{arm}-1texts-lr0.001-seed{seed}"] = {"nll_nats": 50.0 + seed}
             results[f"small-{arm}-1texts-lr0.01-seed{seed}"] = {"nll_nats": 40.0 + seed}
     results["small-every-1texts-lr0.01-seed1"] = {"failed": "the loss is nan"}
     return {
-        "accumulation": gaps(results, SETTINGS, SEEDS),
-        "small_batch": means(results, RATES, SEEDS, [1]),
+        "accumulation": window_gaps.rows(results, SETTINGS, SEEDS),
+        "small_batch": window_updates.rows(results, RATES, SEEDS, [1]),
     }
 
 
@@ -76,9 +77,9 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 
 
 def test_arms_of_a_setting_see_as_many_tokens_and_do_not_clip(tmp_path: Path) -> None:
-    for job in accumulation(tmp_path, 7, [0], [(16, 1e-3)]):
+    for job in window_gaps.jobs(tmp_path, 7, [0], [(16, 1e-3)]):
         config = job.config
-        assert config.batch_tokens * config.window * config.accumulate == window.BATCH
+        assert config.batch_tokens * config.window * config.accumulate == BATCH
         assert config.clip == 0
         assert config.steps == 7
 

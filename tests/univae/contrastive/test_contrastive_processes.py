@@ -23,7 +23,7 @@ from univae.contrastive.gradient_cache import cached_backward
 from univae.contrastive.losses import info_nce, paired_info_nce
 from univae.contrastive.ranking import cosent
 from univae.errors import InputError
-from univae.sentence.losses import distillation_loss
+from univae.sentence.losses import distillation_loss, vector_loss
 
 WIDTH = 5
 
@@ -138,6 +138,7 @@ def losses_are_shares_of_the_whole_batchs(rows: int | None) -> None:
             q, 5.0, groups=groups, rows=rows, **o
         ),
         lambda q, k, extra, groups, ids, **o: distillation_loss(q, extra.detach(), 7.0, **o),
+        lambda q, k, extra, groups, ids, **o: vector_loss(q, k.detach(), 7.0, **o),
         lambda q, k, extra, groups, ids, **o: cosent((q * k).sum(-1), ids, 5.0, **o),
         lambda q, k, extra, groups, ids, **o: cosent(
             (q * k).sum(-1), ids, extra.square().mean().detach(), groups=groups % 2, **o

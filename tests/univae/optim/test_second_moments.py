@@ -11,7 +11,9 @@ import torch
 from test_accumulated import batches, gradients, means, micro_step, parameters, tied
 from torch import Tensor
 
+from experiments.training.optimizer_state import restore
 from univae.checkpoint import load_state, save_state
+from univae.errors import InputError
 from univae.optim.accumulated import AccumulatedAdamW
 from univae.optim.cache_chunks import Scratch
 from univae.optim.half_words import pack, round_stochastically, unpack
@@ -152,6 +154,75 @@ def test_a_summed_window_is_saved_and_continued_bit_for_bit(stop: int, tmp_path:
             micro_step(optimizer, ours, g)
         results.append(ours)
     assert all(torch.equal(p, q) for p, q in zip(*results, strict=True))
+
+
+INSIDE = (
+    r"AccumulatedAdamW: second_moment can change .*; got second_moment={} inside a window of {}"
+)
+
+
+@pytest.mark.parametrize(("opened", "other"), [("summed", "plain"), ("corrected", "summed")])
+def test_the_second_moment_changes_to_or_from_summed_only_between_windows(
+    opened: str, other: str
+) -> None:
+    message = INSIDE.format(other, opened) + r"; call finish\(\) before the change"
+    ours = parameters()
+    (g, *_) = gradients(1)
+    optimizer = AccumulatedAdamW(ours, window=3, second_moment=opened)
+    micro_step(optimizer, ours, g)
+    saved = optimizer.state_dict()
+    group = optimizer.param_groups[0]
+    group["second_moment"] = other
+    with pytest.raises(ValueError, match=message):
+        micro_step(optimizer, ours, g)
+    with pytest.raises(ValueError, match=message):
+        optimizer.finish()
+    with pytest.raises(ValueError, match=message):
+        AccumulatedAdamW(ours, window=3, second_moment=other).load_state_dict(saved)
+    changed = {**saved, "param_groups": [{**saved["param_groups"][0], "second_moment": other}]}
+    with pytest.raises(ValueError, match=message):
+        AccumulatedAdamW(ours, window=3, second_moment=other).load_state_dict(changed)
+
+    group["second_moment"] = opened
+    optimizer.finish()
+    group["second_moment"] = other
+    before = ours[0].detach().clone()
+    for _ in range(3):
+        micro_step(optimizer, ours, g)
+    assert not torch.equal(ours[0], before)
+
+
+def test_rules_of_one_memory_can_change_inside_a_window() -> None:
+    ours = parameters()
+    (g, *_) = gradients(1)
+    optimizer = AccumulatedAdamW(ours, window=2, second_moment="corrected")
+    micro_step(optimizer, ours, g)
+    optimizer.param_groups[0]["second_moment"] = "plain"
+    micro_step(optimizer, ours, g)
+    assert optimizer.moved
+
+
+def test_a_run_with_another_second_moment_does_not_read_a_summed_window() -> None:
+    ours = parameters(torch.float32)
+    (g, *_) = gradients(1, torch.float32)
+    saving = AccumulatedAdamW(ours, window=3, second_moment="summed")
+    micro_step(saving, ours, g)
+    resumed = AccumulatedAdamW(ours, window=3, second_moment="plain")
+    with pytest.raises(InputError, match=INSIDE.format("plain", "summed")):
+        restore(resumed, saving.state_dict(), 1)
+
+
+def test_a_window_saved_without_its_rule_is_continued() -> None:
+    ours = parameters()
+    (g, *_) = gradients(1)
+    saving = AccumulatedAdamW(ours, window=2, second_moment="summed")
+    micro_step(saving, ours, g)
+    saved = saving.state_dict()
+    del saved["param_groups"][0]["opened_with"]  # as version 0.2.0 wrote it
+    resumed = AccumulatedAdamW(ours, window=2, second_moment="summed")
+    resumed.load_state_dict(saved)
+    micro_step(resumed, ours, g)
+    assert resumed.moved
 
 
 def adamw_on(ours: list[Tensor], grads: list[list[Tensor]]) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from univae.contrastive.losses import paired_info_nce, partners
 from univae.contrastive.ranking import cosent
+from univae.errors import InputError
 from univae.sentence.losses import (
     CLASSES,
     NLI,
@@ -16,6 +17,7 @@ from univae.sentence.losses import (
     distillation_loss,
     generation_loss,
     pair_features,
+    vector_loss,
 )
 from univae.text.tokenizers import pad
 
@@ -63,6 +65,19 @@ def test_distillation_is_zero_for_equal_geometry_and_counts_every_entry() -> Non
     assert distillation_loss(u, t, weight=3.0).item() == pytest.approx(3 * naive / 36, rel=1e-12)
     turned = distillation_loss(u @ rotation(4), t @ rotation(7))
     torch.testing.assert_close(turned, distillation_loss(u, t), atol=1e-12, rtol=0)
+
+
+def test_the_loss_of_vectors_is_the_mean_squared_distance() -> None:
+    u = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
+    t = torch.tensor([[0.6, 0.8], [0.0, 1.0]])  # the third feature is 0
+    distances = [0.4**2 + 0.8**2, 0.4**2 + 0.8**2]
+    assert vector_loss(u, t, 10.0).item() == pytest.approx(10 * sum(distances) / 2)
+    assert vector_loss(u, u).item() == 0
+    turned = u @ rotation(3)
+    cosines = (turned * u).sum(1)
+    torch.testing.assert_close(vector_loss(turned, u, 1.0), 2 - 2 * cosines.mean())
+    with pytest.raises(InputError, match="at most the student's 3 features; got 4; reduce them"):
+        vector_loss(u, torch.zeros(2, 4))
 
 
 def test_the_generation_loss_is_the_mean_over_target_tokens_and_their_ends() -> None:
