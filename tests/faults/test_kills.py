@@ -27,10 +27,10 @@ def battery(module: str, *words: str) -> dict[str, Any]:
 
 
 def test_killed_commands_go_on_to_the_same_bits_and_leave_nothing() -> None:
-    cases = ("train-text", "train-density", "compress")
-    summary = battery("kills", "--most", "1", "--seed", "7", "--cases", *cases)
+    cases = ("train-density", "compress")
+    summary = battery("kills", "--most", "2", "--seed", "7", "--cases", *cases)
     assert summary["faults"] == []
-    assert summary["kills"] >= 4
+    assert summary["kills"] >= 6
     assert all(count > 5 for count in summary["operations"].values())
 
 

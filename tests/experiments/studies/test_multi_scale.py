@@ -211,7 +211,7 @@ def test_held_out_texts_are_not_trained_on(captions: Path, tmp_path: Path) -> No
     assert len(set(texts)) == len(texts)
     assert all(text == text.lower() and len(text.split()) <= 7 for text in texts)
     with pytest.raises(InputError, match=r"captions.txt: 72 texts remain; needs 200; lower"):
-        corpus.write(captions, 100, 7, 1000)
+        Corpus("captions", "words", tmp_path / "other").write(captions, 100, 7, 1000)
 
 
 def test_chinese_is_told_by_its_letters(tmp_path: Path) -> None:
