@@ -381,5 +381,5 @@ def test_every_method_of_the_study_is_a_configuration(tmp_path: Path, method: st
     settings = config.training
     assert (settings.seed, settings.clock) == (3, "processor")
     assert (settings.threads, settings.minutes) == (1, 1.0)
-    described = train_gan.model_config(config.model, read("digits"), 0)
+    described = train_gan.model_config(config.model, read("digits"), 10)
     config.players.recipe().check(train_gan.Players(described).critic)
