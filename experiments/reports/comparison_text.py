@@ -36,9 +36,10 @@ def metrics_text(values: Sequence[Compared]) -> str:
         while shown > 1 and _width([row[: shown + 1] for row in rows]) > WIDTH:
             shown -= 1
         rows = [row[: shown + 1] for row in rows]
-        if shown < len(metrics):
-            notes.append(f"metrics on the page only: {len(metrics) - shown}")
-    if any(value.best for value in values):
+        metrics, hidden = metrics[:shown], metrics[shown:]
+        if hidden:
+            notes.append(f"metrics on the page only: {len(hidden)}")
+    if any(value.best for value in values if value.metric in metrics):
         notes.insert(0, f"{BEST} the best mean of a metric")
     return "\n".join([*_aligned(rows), *(GAP + note for note in notes)])
 

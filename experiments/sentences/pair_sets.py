@@ -48,7 +48,9 @@ class PairSets:
         validation = None
         if data.validation:
             validation = read_groups(*data.validation, columns=data.columns)
-        contrasts = read_groups(*data.contrasts) if data.contrasts else None
+        contrasts = None
+        if data.contrasts:
+            contrasts = read_groups(*data.contrasts, columns=data.columns)
         return cls(data, stage, seed, groups, validation, contrasts)
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:

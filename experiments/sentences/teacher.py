@@ -197,7 +197,7 @@ def _look_up(
         notes.append(f"--teacher: {rows}; the last row of a text is used")
     if unused := len(row_of.keys() - {*texts, *tokens}):
         rows = f"{unused} of {len(row_of)} texts of the table"
-        notes.append(f"--teacher: {rows} are not in --pairs and were left out")
+        notes.append(f"--teacher: {rows} are not in --pairs or --contrasts and were left out")
     missing = [text for text in texts if text not in row_of]
     if missing:
         raise InputError(

@@ -66,7 +66,7 @@ def require_same_options(
         if name in INDIFFERENT or name not in known:
             continue
         before = known[name]
-        if UNDECIDED in (before, value):
+        if value == UNDECIDED or (name == "device" and before == UNDECIDED):
             continue
         if not _agree(before, value, roots):
             changes.append(f"{name}={_shown(before)}, now {name}={_shown(value)}")

@@ -132,4 +132,5 @@ def draw(runs: Mapping[str, JsonObject], path: Path) -> None:
         axes.plot(minutes, spearman, marker=".", color=f"C{list(LABELS).index(arm)}", label=label)
     axes.set(xlabel="processor minutes", ylabel="STS-B dev, Spearman")
     axes.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

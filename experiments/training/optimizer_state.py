@@ -17,12 +17,8 @@ __all__ = ["check_state", "restore"]
 
 SCALARS = ("step", "scale", "count")  # state of one number a parameter
 AVERAGES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # state of a number for each of its weights
-PROGRESS = (
-    "position",
-    "opened",
-    "opened_with",
-    "lr",
-)  # options of a group that change while it trains
+# options of a group that change while it trains
+PROGRESS = ("position", "opened", "opened_with", "lr")
 ADVICE = "the file is damaged or of another run: copy it again"
 
 

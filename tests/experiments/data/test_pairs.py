@@ -289,7 +289,7 @@ def test_what_a_table_leaves_out_is_noted(tmp_path: Path) -> None:
     np.testing.assert_allclose(result[0], np.array([7, 8]) / np.hypot(7, 8), rtol=1e-6)
     assert notes == [
         "--teacher: 1 of 4 rows repeat a text; the last row of a text is used",
-        "--teacher: 1 of 3 texts of the table are not in --pairs and were left out",
+        "--teacher: 1 of 3 texts of the table are not in --pairs or --contrasts and were left out",
     ]
 
 
