@@ -33,7 +33,12 @@ from experiments.benchmarks.harness import report
 from experiments.sentences.token_start import token_texts
 from experiments.studies.harness import Job, failures, finished, run_all, setting
 from experiments.studies.minilm import MiniLM, Teacher
-from experiments.studies.reuse import bad_input_ends
+from experiments.studies.reuse import (
+    bad_input_ends,
+    record_options,
+    require_same_options,
+    stored_options,
+)
 from experiments.studies.similar_en_measures import NUCLEI, generation_measures, vector_measures
 from experiments.studies.similar_en_table import draw, summary
 from experiments.studies.similar_en_texts import (
@@ -90,18 +95,34 @@ ARMS: Mapping[str, Arm] = {
 
 
 def text_files(arguments: argparse.Namespace, arm: str, words: Sequence[str]) -> TextFiles:
-    """Write the texts of an arm; return their files."""
+    """Write the texts of an arm; return their files.
+
+    Raises:
+        InputError: there are texts of other options, with which a run may have been trained.
+    """
+    folder = arguments.out / f"texts-{arm}"
+    options = text_options(arguments)
+    advice = f"give another --out, or remove the folder and the runs of {arm}"
+    require_same_options(folder, stored_options(folder), options, advice)
     negations = None
     if ARMS[arm].has_negations:
         negations = Negations(arguments.repeats, arguments.negated, arguments.contrasts)
-    return write_text_files(
-        arguments.out / f"texts-{arm}",
+    files = write_text_files(
+        folder,
         arguments.data,
         words,
         limit=arguments.limit,
         treebank=arguments.treebank,
         negations=negations,
     )
+    record_options(folder, options)
+    return files
+
+
+def text_options(arguments: argparse.Namespace) -> JsonObject:
+    """Return the options that decide which texts an arm is trained on."""
+    names = ("limit", "treebank", "repeats", "negated", "contrasts")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def training_config(
@@ -269,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
     for job in jobs:
         result = finished(trained).get(job.name)
         if result is not None:
-            path = scores / f"{job.name}-{arguments.generate}.json"
+            path = job.config.out / f"measures-{arguments.generate}.json"  # removed with the run
             measure = partial(run_result, arguments, job.config.out, result, teacher)
             runs[job.name] = measured_once(path, measure)
     baselines = {
@@ -285,6 +306,7 @@ def main(argv: Sequence[str] | None = None) -> JsonObject:
         "seeds": arguments.seeds,
         "options": {**SHAPE, **TRAINING, **{arm: ARMS[arm].options for arm in arguments.arms}},
         "changed_options": arguments.set,
+        "texts": text_options(arguments),
         "teacher_seconds": teacher_seconds,  # near 0 where all vectors were in the file
         **summary(runs, baselines),
         "runs": runs,
