@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from experiments.studies.courses import plot_courses
 from experiments.studies.harness import spread
 from univae.checkpoint import JsonObject
 from univae.run_folder import RunFolder
@@ -138,13 +139,7 @@ def draw(runs: Mapping[str, JsonObject], path: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     lowest = min(point["nll_nats"] for run in runs.values() for point in run["course"])
-    for name, run in runs.items():
-        arm, _, seed = name.rpartition("-")
-        minutes = [point["minutes"] for point in run["course"]]
-        nll_nats = [point["nll_nats"] for point in run["course"]]
-        label = LABELS[arm] if seed == "0" else None
-        color = f"C{list(LABELS).index(arm)}"
-        axes.plot(minutes, nll_nats, marker=".", color=color, label=label)
+    plot_courses(axes, runs, "nll_nats", LABELS)
     axes.set(
         xlabel="processor minutes",
         ylabel="held-out NLL, nats a sentence",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from experiments.studies.courses import plot_courses
 from experiments.studies.harness import spread
 from univae.checkpoint import JsonObject
 
@@ -122,14 +123,7 @@ def draw(runs: Mapping[str, JsonObject], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    labelled = set[str]()
-    for name, run in runs.items():
-        arm = name.rpartition("-")[0]
-        minutes = [point["minutes"] for point in run["course"]]
-        spearman = [point["spearman"] for point in run["course"]]
-        label = None if arm in labelled else LABELS[arm]
-        labelled.add(arm)
-        axes.plot(minutes, spearman, marker=".", color=f"C{list(LABELS).index(arm)}", label=label)
+    plot_courses(axes, runs, "spearman", LABELS)
     axes.set(xlabel="processor minutes", ylabel="STS-B dev, Spearman")
     axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
